@@ -375,7 +375,7 @@ keys! {
         existing: Choice<Existing> = word!(EXISTING).default("\"replace\"");
         /// How to verify that a file has arrived: read it back, or compare its size.
         verify: Choice<Verify> = word!(VERIFY).default("\"hash\"");
-        /// Remove files that were delivered longer ago.
+        /// Remove files that were delivered longer ago than this.
         keep: Optional<Micros> = key().otherwise("files are kept").within("1d", "36500d");
         /// The number of last runs of each report whose files are kept.
         keep_last: Optional<u32> = key().otherwise("all are kept");

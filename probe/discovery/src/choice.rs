@@ -7,7 +7,7 @@ use crate::{
     providers::{Provider, of_host},
 };
 
-/// Servers whose failures an explanation quotes.
+/// Maximum number of failures quoted in an explanation.
 const MAX_REASONS: usize = 3;
 
 /// The servers to use.

@@ -20,9 +20,9 @@ use hickory_resolver::{
 const DEADLINE: Duration = Duration::from_secs(4);
 /// Timeout of one attempt.
 const ATTEMPT: Duration = Duration::from_millis(1500);
-/// Records of an answer that are used; the rest is ignored.
+/// Maximum number of records used from an answer; the rest is ignored.
 const MAX_RECORDS: usize = 8;
-/// Aliases of an SRV record's owner that are followed.
+/// Maximum number of aliases of an SRV record's owner that are followed.
 const MAX_ALIASES: usize = 3;
 
 /// Why a look-up returned no record.

@@ -13,9 +13,9 @@ use crate::{
 pub(crate) const MAX_DOCUMENT: usize = 256 * 1024;
 /// The deepest nesting of elements.
 const MAX_DEPTH: usize = 32;
-/// Servers of a document that are used.
+/// Maximum number of servers used from a document.
 const MAX_SERVERS: usize = 16;
-/// The longest text of an element that is used, in bytes.
+/// Maximum length of the text of an element, in bytes.
 const MAX_TEXT: usize = 1024;
 
 /// A server in a document.

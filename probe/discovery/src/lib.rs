@@ -1,5 +1,5 @@
 //! Finds the mail servers of an address: SRV records (RFC 6186, RFC 8314), autoconfig files, the
-//! provider behind the mail exchangers, and common names. All are asked in parallel; servers are then
+//! provider behind the mail exchangers, and common names. All are queried in parallel; servers are then
 //! tried without logging in.
 //!
 //! DNS answers are not authenticated, so an attacker who forges them could name a server that
@@ -35,7 +35,7 @@ pub use providers::{Provider, Recognised};
 /// Deadline for trying a set of servers in parallel. With that of the look-ups (five seconds), and a
 /// second set of servers, discovery ends within 13 seconds.
 const TRYING: Duration = Duration::from_secs(4);
-/// Servers that are tried at most, per set.
+/// Maximum number of servers tried per set.
 const MAX_TRIED: usize = 24;
 
 /// A protocol of mail clients.

@@ -23,7 +23,7 @@ const FETCHING: Duration = Duration::from_secs(5);
 /// Deadline of all look-ups together: DNS takes at most four seconds.
 #[cfg(test)]
 pub(crate) const LONGEST: Duration = FETCHING;
-/// Servers of one SRV record set that are used.
+/// Maximum number of servers used from one SRV record set.
 const MAX_SERVICES: usize = 3;
 
 /// Labels of SRV records (RFC 6186, section 3; RFC 8314, section 5.1) with their protocol and

@@ -229,7 +229,7 @@ pub enum Recognised {
     Provider(&'static Provider),
     /// A service in front of the mailboxes, by its name.
     Filter(&'static str),
-    /// Mailboxes that need another way, with an explanation.
+    /// Mailboxes that can't be reached over IMAP or POP3 directly, with an explanation.
     Closed(&'static str),
 }
 

@@ -30,8 +30,8 @@ pub(super) struct Args {
 // How servers are looked for. (No doc comment: clap would take it for that of the command.)
 #[derive(Debug, Clone, clap::Args)]
 pub(super) struct DiscoveryArgs {
-    /// Name server for SRV and MX records, such as 192.0.2.53 or [2001:db8::53]:5353 (default: the
-    /// system's).
+    /// Name server for SRV and MX records, such as 192.0.2.53 or [2001:db8::53]:5353 [default: the
+    /// system's].
     #[arg(long, value_name = "ADDRESS", value_parser = name_server)]
     dns: Option<SocketAddr>,
     /// Also ask Thunderbird's database of providers, which then learns the domain.

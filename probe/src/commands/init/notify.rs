@@ -33,7 +33,7 @@ const OF_SERVER: &str = "Sends the notifications; it must not depend on the test
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Notifications")]
 pub(super) struct NotifyArgs {
-    /// Who is notified of alarms: email, ntfy, slack, teams or none (default: none).
+    /// Who is notified of alarms: email, ntfy, slack, teams or none [default: none].
     #[arg(long, value_parser = ["email", "ntfy", "slack", "teams", "none"], hide_possible_values = true)]
     notify: Option<String>,
     /// E-mail: address of the recipient.
@@ -48,10 +48,10 @@ pub(super) struct NotifyArgs {
     /// E-mail: encryption of that server: none, starttls or implicit.
     #[arg(long, value_parser = ["none", "starttls", "implicit"])]
     notify_tls: Option<String>,
-    /// E-mail: sender (default: the recipient).
+    /// E-mail: sender [default: the recipient].
     #[arg(long)]
     notify_from: Option<String>,
-    /// E-mail: user name for login (default: the sender if there is a password).
+    /// E-mail: user name for login [default: the sender if there is a password].
     #[arg(long)]
     notify_user: Option<String>,
     /// E-mail: read the password from this environment variable.
@@ -476,7 +476,7 @@ fn is_topic(text: &str) -> Result<(), String> {
 async fn is_accepted(edit: &Edit, global: &Global, prompter: Prompter) -> Result<bool, Failure> {
     const AGAIN: &str = "try again";
     const CHANGE: &str = "choose again who is notified";
-    const KEEP: &str = "keep it all the same";
+    const KEEP: &str = "keep it anyway";
     let mut notes = std::io::stderr();
     let text = edit.document.to_string();
     let config = config::of_text(global.path(), text)

@@ -1,6 +1,6 @@
 //! The token server: client credentials by secret, by certificate
-//! (<https://learn.microsoft.com/entra/identity-platform/certificate-credentials>) and by the token of
-//! another identity provider. Errors are those of
+//! (<https://learn.microsoft.com/entra/identity-platform/certificate-credentials>) and by a token
+//! of another identity provider. Errors are those of
 //! <https://learn.microsoft.com/entra/identity-platform/reference-error-codes>.
 
 use std::{
@@ -18,7 +18,7 @@ use sha2::{Digest as _, Sha256};
 use super::{Answer, Asked, Shared, decoded};
 use crate::lock;
 
-/// The certificate of the application, and its key, in PEM. Only the embedded servers know it.
+/// The certificate of the application and its key, in PEM. Only the embedded servers know it.
 pub const APPLICATION: &str = include_str!("application.pem");
 
 /// The scope of application permissions.
@@ -88,7 +88,7 @@ pub(super) async fn answer(shared: &Arc<Shared>, tenant: &str, asked: &Asked<'_>
     Answer::json(200, &token)
 }
 
-/// Verifies an assertion that the application's certificate signed.
+/// Verifies an assertion signed with the application's certificate.
 fn verify(shared: &Shared, assertion: &str) -> Result<(), String> {
     let malformed = || "AADSTS50027: JWT token is invalid or malformed.".to_owned();
     let mut parts = assertion.split('.');

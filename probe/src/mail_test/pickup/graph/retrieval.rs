@@ -1,5 +1,5 @@
-//! Reads listed messages as MIME
-//! (<https://learn.microsoft.com/graph/outlook-get-mime-message>), and takes those that are ours.
+//! Reads listed messages as MIME (<https://learn.microsoft.com/graph/outlook-get-mime-message>) and
+//! takes the test mails.
 
 use std::cmp::Reverse;
 
@@ -12,23 +12,25 @@ use super::{
 };
 use crate::mail_test::{classify::may_notify, evidence::Moment};
 
-/// The most that is read of a mail of ours, in bytes.
+/// Maximum number of bytes read of a test mail.
 const MAX_MAIL: usize = 128 * 1024 * 1024;
-/// Bytes that are read of a message that does not look like ours: it may be a notification.
+/// Maximum number of bytes read of a message that does not look like a test mail: it may be a
+/// notification.
 const MAX_OTHER: usize = 128 * 1024;
-/// Bytes that are read of a notification: pictures and HTML may precede the returned mail.
+/// Maximum number of bytes read of a notification: images and HTML may precede the returned mail.
 const MAX_NOTIFICATION: usize = 1024 * 1024;
-/// Messages that are read in one visit.
+/// Maximum number of messages read per pick-up.
 const MAX_A_VISIT: usize = 64;
-/// Messages from before the first visit that don't look like ours and are read in one visit.
+/// Maximum number of messages read per pick-up that were present at the first one and don't look
+/// like test mails.
 const OLD_A_VISIT: usize = 8;
-/// Number of attempts to read a message before it is left alone.
+/// Maximum number of attempts to read a message.
 const TRIES: u8 = 100;
-/// Mails left for others that are remembered.
+/// Maximum number of remembered mails that were left for other tests.
 const MAX_LEFT: usize = 1000;
 
 impl GraphVisit<'_> {
-    /// Reads listed messages, those first that look like ours.
+    /// Reads listed messages, starting with those that look like test mails.
     pub(super) async fn examine(
         &mut self,
         name: &str,
@@ -38,8 +40,8 @@ impl GraphVisit<'_> {
         for id in self.due(name) {
             let Some(folder) = self.memory.folders.get_mut(name) else { break };
             let Some(seen) = folder.fresh.get_mut(&id) else { continue };
-            // Counted before the attempt: a message that breaks conversations must not stop all
-            // visits.
+            // Counted before the attempt: a message that breaks connections must not stop all
+            // pick-ups.
             seen.tries = seen.tries.saturating_add(1);
             let seen = seen.clone();
             let read = self.read(&id, &seen, judge).await;
@@ -67,7 +69,8 @@ impl GraphVisit<'_> {
                     if !is_passing {
                         return Err(error);
                     }
-                    // One of old, or of long ago, is not the one that a test waits for.
+                    // A mail that was present at the first pick-up, or for long, is not the one
+                    // that a test waits for.
                     if seen.is_marked && Moment::now() - seen.shown < UNREADABLE_FOR {
                         failure.get_or_insert(PickupError { is_passing: true, ..error });
                     }
@@ -77,7 +80,7 @@ impl GraphVisit<'_> {
         failure.map_or(Ok(()), Err)
     }
 
-    /// The messages to read in this visit.
+    /// Returns the messages to read during this pick-up.
     fn due(&self, name: &str) -> Vec<String> {
         let Some(folder) = self.memory.folders.get(name) else { return Vec::new() };
         let mut due: Vec<(&String, &Seen)> = folder.fresh.iter().collect();
@@ -92,7 +95,7 @@ impl GraphVisit<'_> {
         new.chain(old).map(|(id, _)| (*id).clone()).collect()
     }
 
-    /// Reads a message and classifies it; `None` if it is not ours.
+    /// Reads a message and classifies it; `None` if it is not a test mail.
     async fn read(
         &mut self,
         id: &str,
@@ -129,7 +132,7 @@ impl GraphVisit<'_> {
         Ok(response)
     }
 
-    /// Hands out those of our mails that a test waits for, and dooms what is not to stay.
+    /// Returns the test mails that a test waits for, and marks others for deletion.
     pub(super) async fn take(
         &mut self,
         name: &str,
@@ -147,7 +150,7 @@ impl GraphVisit<'_> {
             }
             let Some(ours) = folder.ours.remove(&id) else { continue };
             if action == Action::Collect && ours.mail.is_empty() {
-                // It was left for others, and a test waits for it after all.
+                // It was left for other tests, and a test waits for it after all.
                 again.push((id, ours.seen));
                 continue;
             }
@@ -172,14 +175,14 @@ impl GraphVisit<'_> {
     }
 }
 
-/// Forgets mails that were left for others, once they are many.
+/// Forgets the oldest mails that were left for other tests if there are too many.
 fn forget_left(folder: &mut Folder) {
     while folder.ours.len() > MAX_LEFT {
         folder.ours.pop_first();
     }
 }
 
-/// Whether the message is not there any more.
+/// Returns whether the message no longer exists.
 fn is_gone(error: &GraphError) -> bool {
     error.refusal().is_some_and(mailqos_mail::graph::Refusal::is_missing_item)
 }
