@@ -300,7 +300,12 @@ fn what_was_meant_is_asked_back() {
     let lake = usual();
     refused(lake.path(), &["stats", "--monitor", "c"], 2, &["\"c\" matches no monitor"]);
     refused(lake.path(), &["stats", "--site", "hare"], 2, &["hare", "here"]);
-    refused(lake.path(), &["stats", "--from", "2026-03-11", "--to", "2026-03-10"], 2, &["to end"]);
+    refused(
+        lake.path(),
+        &["stats", "--from", "2026-03-11", "--to", "2026-03-10"],
+        2,
+        &["must be after its start"],
+    );
     refused(
         lake.path(),
         &["stats", "--from", "2026-13-11", "--to", "2026-03-10"],

@@ -57,7 +57,7 @@ fn the_typesetter_reads_no_files_and_no_packages() {
         "#import \"@preview/cetz:0.2.0\"",
     ] {
         let said = refused("pdf", "paragraph.typ", text);
-        assert!(said.contains("the PDF can't be set"), "{text}: {said}");
+        assert!(said.contains("can't typeset the PDF"), "{text}: {said}");
     }
 }
 

@@ -1,8 +1,8 @@
-//! Failures of requests to Microsoft Graph: its error objects, what they mean, and what to do.
+//! Failures of requests to Microsoft Graph: error objects, their meaning and remedies.
 //!
-//! Form and codes: <https://learn.microsoft.com/graph/errors>,
-//! <https://learn.microsoft.com/graph/resolve-auth-errors>; Exchange's codes (`Error…`,
-//! `MailboxNotEnabled…`) are known from public reports only, which are named in comments.
+//! Format and codes: <https://learn.microsoft.com/graph/errors>,
+//! <https://learn.microsoft.com/graph/resolve-auth-errors>. Exchange's codes (`Error…`,
+//! `MailboxNotEnabled…`) are known only from public reports, which are cited in comments.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use mailqos_model::Micros;
 
 use super::super::WireError;
 
-/// The deepest nesting of error objects that is followed.
+/// Maximum nesting of error objects that is followed.
 const MAX_DEPTH: usize = 8;
 
 /// A refusal by Microsoft Graph.
@@ -19,18 +19,18 @@ const MAX_DEPTH: usize = 8;
 pub struct Refusal {
     /// The HTTP status.
     pub status: u16,
-    /// The codes of the error and of the errors inside it, outermost first; may be empty.
+    /// Codes of the error and of the errors inside it, outermost first; may be empty.
     pub codes: Vec<String>,
     /// The message, in one line without secrets.
     pub message: String,
-    /// The wait that the server asks for.
+    /// How long the server asks to wait.
     pub retry_after: Option<Duration>,
-    /// The request's id, by which Microsoft's support finds it.
+    /// The request's id, which Microsoft's support can look up.
     pub request_id: Option<String>,
 }
 
 impl Refusal {
-    /// Reads the content of a response with an error status.
+    /// Parses the content of a response with an error status.
     pub(super) fn read(
         status: u16,
         body: &[u8],
@@ -53,7 +53,7 @@ impl Refusal {
         for _ in 0..MAX_DEPTH {
             let Some(error) = next else { break };
             let text = |name: &str| error.get(name).and_then(|value| value.as_str());
-            // Only what may be a code: the rest of the message is quoted once.
+            // Only what looks like a code: the rest of the message is quoted once.
             if let Some(code) = text("code").filter(|code| !code.is_empty()) {
                 refusal.codes.push(one_line(code, secrets));
             }
@@ -68,24 +68,24 @@ impl Refusal {
         refusal
     }
 
-    /// Whether one of the codes is among these, in whatever case.
+    /// Returns whether one of the codes is among these, ignoring case.
     pub fn has_code(&self, codes: &[&str]) -> bool {
         let is = |known: &String| codes.iter().any(|code| known.eq_ignore_ascii_case(code));
         self.codes.iter().any(is)
     }
 
-    /// Whether the service asks for fewer requests, or for some patience.
+    /// Returns whether the service asks for fewer requests or for a pause.
     pub fn is_throttling(&self) -> bool {
         matches!(self.status, 429 | 503 | 504 | 509)
     }
 
-    /// The refusal as a request for patience, in a few words.
+    /// Describes the refusal as throttling, in a few words.
     pub fn throttling(&self) -> String {
         let code = self.codes.first().map(|code| format!(" {code}")).unwrap_or_default();
         format!("throttled by Microsoft Graph ({}{code})", self.status)
     }
 
-    /// Whether the state of a delta query has expired: the folder must be listed again
+    /// Returns whether the state of a delta query has expired: the folder must be listed again
     /// (<https://learn.microsoft.com/graph/delta-query-overview#synchronization-reset>).
     pub fn is_expired_state(&self) -> bool {
         let codes = [
@@ -97,19 +97,19 @@ impl Refusal {
         self.status == 410 || (self.status == 400 && self.has_code(&codes))
     }
 
-    /// Whether the service does not know the action, as in national clouds.
+    /// Returns whether the service does not know the action, as in national clouds.
     pub fn is_unknown_action(&self) -> bool {
         matches!(self.status, 405 | 501)
             || self.has_code(&["ResourceNotFound"])
             || (self.status == 400 && self.message.contains("segment"))
     }
 
-    /// Whether the thing asked for is not there (any more).
+    /// Returns whether the requested item does not exist (any more).
     pub fn is_missing_item(&self) -> bool {
         self.status == 404 && !self.is_missing_mailbox() && !self.is_unknown_action()
     }
 
-    /// Whether the mailbox is not there, or can't be reached over Microsoft Graph.
+    /// Returns whether the mailbox does not exist, or can't be reached over Microsoft Graph.
     pub fn is_missing_mailbox(&self) -> bool {
         let codes = [
             "MailboxNotEnabledForRESTAPI",
@@ -137,7 +137,7 @@ impl Refusal {
         self.status == 403 && !self.has_code(&["ErrorQuotaExceeded", "quotaLimitReached"])
     }
 
-    /// What the error means, if that is known; [`remedy`] says what to do.
+    /// Returns the meaning of the error, if known; [`remedy`] returns what to do.
     fn meaning(&self) -> Option<&'static str> {
         let is_size = self.status == 413 || self.has_code(&["ErrorMessageSizeExceeded"]);
         Some(match self.status {
@@ -167,7 +167,7 @@ impl Refusal {
     }
 }
 
-/// A remedy for a failure that Microsoft Graph reported, by the text of the failure.
+/// Returns a remedy for a failure that Microsoft Graph reported, by the text of the failure.
 pub(crate) fn remedy(error: &str, account: &str) -> Option<String> {
     if !error.contains("Microsoft Graph") {
         return None;
@@ -220,7 +220,7 @@ impl std::fmt::Display for Refusal {
     }
 }
 
-/// The failure of a request.
+/// Failure of a request.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum GraphError {
     /// The connection failed.
@@ -229,7 +229,7 @@ pub enum GraphError {
     /// The service refused.
     #[error("{0}")]
     Refused(Refusal),
-    /// The service asks for a longer wait than there is time for.
+    /// The service asks for a longer wait than allowed.
     #[error("{}; it asks to wait {wait}", refusal.throttling())]
     Throttled {
         /// The last refusal.
@@ -237,13 +237,13 @@ pub enum GraphError {
         /// The wait.
         wait: Micros,
     },
-    /// The response is not what Microsoft Graph sends.
+    /// The response is not one of Microsoft Graph.
     #[error("{0}")]
     Unreadable(String),
 }
 
 impl GraphError {
-    /// The refusal, if it was one.
+    /// Returns the refusal, if it was one.
     pub fn refusal(&self) -> Option<&Refusal> {
         match self {
             Self::Refused(refusal) | Self::Throttled { refusal, .. } => Some(refusal),
@@ -306,7 +306,7 @@ mod tests {
         assert!(refusal(410, "").is_expired_state());
         assert!(refusal(404, r#"{"error":{"code":"ErrorItemNotFound"}}"#).is_missing_item());
         assert!(!refusal(404, r#"{"error":{"code":"ErrorInvalidUser"}}"#).is_missing_item());
-        // However deep it goes, it ends.
+        // Parsing ends at any depth.
         let deep = format!("{}1{}", r#"{"innerError":"#.repeat(100), "}".repeat(100));
         let _ = refusal(400, &format!(r#"{{"error":{deep}}}"#));
     }

@@ -7,13 +7,13 @@ use mailqos_base::Secret;
 
 use super::super::{Wire, WireError};
 
-/// The longest line of a response's head, and the longest line of a chunk.
+/// Maximum length of a line of a response's head or of a chunk's header.
 const MAX_LINE: usize = 16 * 1024;
-/// Maximum number of header fields of a response.
+/// Maximum number of header fields per response.
 const MAX_FIELDS: usize = 200;
-/// Room for the head of a response in addition to its content.
+/// Maximum size of a response in addition to its content.
 pub(super) const HEAD_ROOM: usize = 256 * 1024;
-/// Content is read in pieces of this size.
+/// Size of the pieces in which content is read.
 const PIECE: usize = 64 * 1024;
 /// Maximum number of interim responses (1xx) before the final one.
 const MAX_INTERIM: usize = 8;
@@ -36,14 +36,14 @@ pub(super) struct Reply {
     /// Header fields; names in lower case.
     pub(super) fields: Vec<(String, String)>,
     pub(super) body: Vec<u8>,
-    /// The content went on beyond the limit; the connection is of no use any more.
+    /// Whether the content exceeded the limit; the connection can't be used again.
     pub(super) is_cut: bool,
     /// Whether the connection can carry another request.
     pub(super) keeps_open: bool,
 }
 
 impl Reply {
-    /// The value of the first header field of this name.
+    /// Returns the value of the first header field of this name.
     pub(super) fn field(&self, name: &str) -> Option<&str> {
         let found = self.fields.iter().find(|(known, _)| known == name);
         found.map(|(_, value)| &**value)
@@ -65,7 +65,7 @@ pub(super) fn head(
     for (name, value) in fields {
         text.push_str(name);
         text.push_str(": ");
-        // A value with a line end would be another field.
+        // A line end in a value would begin another field.
         text.extend(value.expose().chars().filter(|character| !character.is_control()));
         text.push_str("\r\n");
     }
@@ -76,12 +76,12 @@ pub(super) fn head(
     text.into_bytes()
 }
 
-/// Reads a response; of its content at most `most` bytes.
+/// Reads a response, with at most `most` bytes of content.
 pub(super) async fn read(wire: &mut Wire, most: usize) -> Result<Reply, HttpFailure> {
     for _ in 0..=MAX_INTERIM {
         let mut reply = read_head(wire).await?;
         match reply.status {
-            // Another protocol was not asked for.
+            // No other protocol was requested.
             101 => return Err(HttpFailure::Invalid("an unexpected upgrade")),
             100..200 => continue,
             204 | 304 => return Ok(reply),
@@ -119,7 +119,7 @@ async fn read_head(wire: &mut Wire) -> Result<Reply, HttpFailure> {
             Some((name, value)) if !name.is_empty() && !name.contains(char::is_whitespace) => {
                 reply.fields.push((name.to_ascii_lowercase(), value.trim().to_owned()));
             }
-            // Obsolete folding, or rubbish: neither belongs to a field that matters here.
+            // Obsolete folding or invalid lines: neither concerns a relevant field.
             _ => {}
         }
     }

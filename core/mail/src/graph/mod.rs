@@ -18,17 +18,17 @@ pub use sending::{MAX_MIME, SendPhases, Sender, for_recipients};
 use super::{Credentials, Wire, WireError};
 use http::{HEAD_ROOM, HttpFailure, Reply};
 
-/// The version of the API, the only one that is meant for production.
+/// The version of the API; it is the only one for production use.
 const VERSION: &str = "/v1.0";
-/// Content of errors that is read, in bytes.
+/// Maximum number of bytes read of an error's content.
 const MAX_ERROR: usize = 64 * 1024;
-/// The first wait where the service asks for patience without saying how long; it doubles from then on
+/// The first wait if the service throttles without stating a duration; it is doubled each time
 /// (<https://learn.microsoft.com/graph/throttling#best-practices-to-handle-throttling>).
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 /// The longest of these waits.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
-/// Where a request goes.
+/// Target of a request.
 #[derive(Debug, Clone, Copy)]
 pub enum Target<'a> {
     /// A path below the mailbox, with its query: `/mailFolders/inbox?$select=id`.
@@ -42,23 +42,23 @@ pub enum Target<'a> {
 pub struct Request<'a> {
     /// `GET`, `POST` …
     pub method: &'static str,
-    /// Where it goes.
+    /// The target.
     pub target: Target<'a>,
     /// Type and content of the body.
     pub body: Option<(&'static str, &'a [u8])>,
-    /// The most content that is read of the response, in bytes.
+    /// Maximum number of bytes read of the response's content.
     pub most: usize,
-    /// The most entries of a page, for listings.
+    /// Maximum number of entries per page, for listings.
     pub page: Option<u32>,
 }
 
 impl<'a> Request<'a> {
-    /// Asks for something below the mailbox.
+    /// Returns a request that reads something below the mailbox.
     pub fn get(path: &'a str, most: usize) -> Self {
         Self { method: "GET", target: Target::Mailbox(path), body: None, most, page: None }
     }
 
-    /// Does something with something below the mailbox.
+    /// Returns a request that performs an action below the mailbox.
     pub fn post(path: &'a str, body: Option<(&'static str, &'a [u8])>, most: usize) -> Self {
         Self { method: "POST", body, ..Self::get(path, most) }
     }
@@ -71,16 +71,16 @@ pub struct Response {
     pub status: u16,
     /// The content, or its beginning.
     pub body: Vec<u8>,
-    /// The content went on beyond the limit.
+    /// Whether the content exceeded the limit.
     pub is_cut: bool,
-    /// When the request that was answered began, and when its last byte came.
+    /// When the answered request was sent.
     pub asked: Instant,
     /// When the last byte of the response came.
     pub ended: Instant,
 }
 
 impl Response {
-    /// The content as JSON.
+    /// Parses the content as JSON.
     ///
     /// # Errors
     /// It is not JSON, or was cut.
@@ -98,7 +98,7 @@ impl Response {
         serde_json::from_slice(&self.body).map_err(|_| unreadable("malformed"))
     }
 
-    /// How long the request took.
+    /// Returns how long the request took.
     pub fn took(&self) -> Micros {
         Micros::from(self.ended.saturating_duration_since(self.asked))
     }
@@ -113,13 +113,14 @@ pub struct Graph {
     /// `users/ADDRESS`, percent-encoded.
     mailbox: String,
     token: Secret,
-    /// The server has ended the connection, or it is of no use any more.
+    /// Whether the server has closed the connection, or it can't be used again.
     is_over: bool,
-    /// A response came over the connection; the server may end it while it is idle.
+    /// Whether a response was received over the connection; the server may close it while it is
+    /// idle.
     was_used: bool,
-    /// Waits that the service asks for must end by then.
+    /// When waits that the service asks for must end.
     patience: Instant,
-    /// By how much the server's clock is ahead of this machine's, at least and at most.
+    /// Minimum and maximum by which the server's clock is ahead of this machine's.
     clock: Option<(Micros, Micros)>,
 }
 
@@ -130,8 +131,8 @@ impl std::fmt::Debug for Graph {
 }
 
 impl Graph {
-    /// A conversation on a connection that has just been opened. Each request may take `step`; waits that the service
-    /// asks for end at `patience`.
+    /// Creates a conversation on a newly opened connection. Each request may take `step`; waits
+    /// that the service asks for end at `patience`.
     pub fn new(
         wire: Wire,
         endpoint: &Endpoint,
@@ -154,7 +155,7 @@ impl Graph {
         graph
     }
 
-    /// Uses another token from now on.
+    /// Sets another token for the following requests.
     pub fn use_token(&mut self, credentials: &Credentials) {
         self.token = credentials.secret.clone();
         self.wire.hide(&self.token);
@@ -165,12 +166,14 @@ impl Graph {
         self.patience = patience;
     }
 
-    /// By how much the server's clock is ahead of this machine's, at least and at most, by the `Date` of its responses.
+    /// Returns the minimum and maximum by which the server's clock is ahead of this machine's,
+    /// according to the `Date` of its responses.
     pub fn clock(&self) -> Option<(Micros, Micros)> {
         self.clock
     }
 
-    /// Sends a request, again after the wait that the service asks for, and returns the successful response.
+    /// Sends a request, repeats it after each wait that the service asks for, and returns the
+    /// successful response.
     ///
     /// # Errors
     /// The connection failed, the service refused, or there is no time for the wait.
@@ -218,7 +221,7 @@ impl Graph {
         }
     }
 
-    /// The target of a request, for its first line.
+    /// Returns the target of a request for its first line.
     fn target(&self, target: Target<'_>) -> Result<String, GraphError> {
         let link = match target {
             Target::Mailbox(path) => return Ok(format!("{}{path}", self.mailbox)),
@@ -242,7 +245,7 @@ impl Graph {
         }
     }
 
-    /// The value of the field `Host`.
+    /// Returns the value of the field `Host`.
     fn host(&self) -> String {
         let Endpoint { server, port, .. } = &self.endpoint;
         let server = match server.contains(':') {
@@ -255,14 +258,16 @@ impl Graph {
         }
     }
 
-    /// Sends a request once; a connection that the server has ended meanwhile is opened again.
+    /// Sends a request once; a connection that the server has closed in the meantime is opened
+    /// again.
     async fn exchange(&mut self, request: &Request<'_>, target: &str) -> Result<Reply, GraphError> {
         if self.is_over {
             self.reopen().await?;
         }
         let may_be_stale = self.was_used;
         match self.exchange_once(request, target).await {
-            // An idle connection ended before the request came: what asks only may be asked again.
+            // An idle connection was closed before the request arrived: a request that only reads
+            // may be repeated.
             Err(HttpFailure::Wire(WireError::Closed | WireError::Broken(_)))
                 if may_be_stale && request.method == "GET" =>
             {
@@ -289,7 +294,7 @@ impl Graph {
             ("Authorization", Secret::new(format!("Bearer {}", self.token.expose()))),
             ("Accept", Secret::new("*/*")),
         ];
-        // Identifiers that stay the same when a message is moved
+        // Identifiers that don't change when a message is moved
         // (https://learn.microsoft.com/graph/outlook-immutable-id).
         let prefer = match request.page {
             Some(page) => format!("IdType=\"ImmutableId\", odata.maxpagesize={page}"),
@@ -305,7 +310,7 @@ impl Graph {
             _ => Some(body.map_or(0, <[u8]>::len)),
         };
         let head = http::head(request.method, target, &self.host(), &fields, length);
-        // Until the response has been read, the connection is of no use for another request.
+        // Until the response has been read, the connection can't be used for another request.
         self.is_over = true;
         self.wire.begin(self.step, request.most.max(MAX_ERROR) + HEAD_ROOM);
         let asked_at = UtcMicros::now();
@@ -320,7 +325,7 @@ impl Graph {
         Ok(reply)
     }
 
-    /// Learns from the field `Date`, which has whole seconds (RFC 9110, section 6.6.1).
+    /// Compares clocks by the field `Date`, which has whole seconds (RFC 9110, section 6.6.1).
     fn note_clock(&mut self, reply: &Reply, asked_at: UtcMicros) {
         let Some(date) = reply.field("date").and_then(mailqos_net::http::parse_date) else {
             return;
@@ -328,7 +333,7 @@ impl Graph {
         let (least, most) = (date - UtcMicros::now(), date + Micros::from_secs(1) - asked_at);
         let is_first = self.clock.is_none();
         let (least, most) = match self.clock {
-            // Several machines answer under one name: where they disagree, the last one counts.
+            // Several machines may answer under one name: if they disagree, the last one counts.
             Some((known_least, known_most)) if known_least.max(least) <= known_most.min(most) => {
                 (known_least.max(least), known_most.min(most))
             }
@@ -341,7 +346,7 @@ impl Graph {
         }
     }
 
-    /// Ends the connection.
+    /// Closes the connection.
     pub async fn close(self) {
         self.wire.close().await;
     }
