@@ -22,7 +22,7 @@ use http::{HEAD_ROOM, HttpFailure, Reply};
 const VERSION: &str = "/v1.0";
 /// Maximum number of bytes read of an error's content.
 const MAX_ERROR: usize = 64 * 1024;
-/// The first wait if the service throttles without stating a duration; it is doubled each time
+/// The first wait if the service throttles without stating a duration; it doubles each time
 /// (<https://learn.microsoft.com/graph/throttling#best-practices-to-handle-throttling>).
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 /// The longest of these waits.
