@@ -25,12 +25,12 @@ pub fn read(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     read_open(&mut open(path)?, limit)
 }
 
-/// Most bytes of a state file: far above those of ten thousand monitors or of a report for a
-/// thousand recipients.
+/// Maximum size of a state file in bytes, far above that for ten thousand monitors or for a report
+/// to a thousand recipients.
 pub const MAX_STATE: u64 = 64 << 20;
 
-/// Reads a state file of the program itself, which something else may have replaced: like [`read`],
-/// with at most [`MAX_STATE`] bytes.
+/// Reads a state file of this program like [`read`], with at most [`MAX_STATE`] bytes, because
+/// something else may have replaced the file.
 ///
 /// # Errors
 /// Those of [`read`].

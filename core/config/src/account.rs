@@ -36,11 +36,11 @@ pub struct OAuthOptions {
     pub client_id: String,
     /// Source of the client's secret; public clients have none.
     pub client_secret: Option<SecretSource>,
-    /// The source of the client's certificate with its key, in PEM (RFC 7523).
+    /// Source of the client's certificate with its key, in PEM (RFC 7523).
     pub certificate: Option<SecretSource>,
-    /// The file with a token of another identity provider, which proves who the client is.
+    /// File with a token of another identity provider, which authenticates the client.
     pub federated_token_file: Option<PathBuf>,
-    /// Microsoft Graph, if the provider has it.
+    /// Microsoft Graph, if the provider supports it.
     pub graph: Option<GraphService>,
     /// The scope requested.
     pub scope: Option<String>,
@@ -57,17 +57,17 @@ pub struct OAuthOptions {
     pub proxy: Proxy,
 }
 
-/// Where Microsoft Graph is, and the scope of its tokens.
+/// Host of Microsoft Graph, and the scope of its tokens.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct GraphService {
     /// Host name.
     pub server: String,
-    /// The scope to request for tokens.
+    /// Scope to request for tokens.
     pub scope: String,
 }
 
 impl Account {
-    /// The same account with tokens for Microsoft Graph instead of the mail protocols.
+    /// Returns the account with tokens for Microsoft Graph instead of the mail protocols.
     #[must_use]
     pub fn for_graph(&self) -> Self {
         let mut account = self.clone();
@@ -98,7 +98,7 @@ pub(crate) enum Provider {
 const PROVIDERS: [(&str, Provider); 2] =
     [("microsoft-365", Provider::Microsoft365), ("google-workspace", Provider::GoogleWorkspace)];
 
-/// A cloud of Microsoft's (<https://learn.microsoft.com/graph/deployments>).
+/// A Microsoft cloud (<https://learn.microsoft.com/graph/deployments>).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Cloud {
     Global,
@@ -115,8 +115,8 @@ const CLOUDS: [(&str, Cloud); 4] = [
 ];
 
 impl Cloud {
-    /// The host of the token server. That of China is the one that
-    /// <https://docs.azure.cn/entra/identity-platform/certificate-credentials> names.
+    /// Returns the host of the token server. That of China is named in
+    /// <https://docs.azure.cn/entra/identity-platform/certificate-credentials>.
     fn login(self) -> &'static str {
         match self {
             Self::Global => "login.microsoftonline.com",
@@ -125,7 +125,7 @@ impl Cloud {
         }
     }
 
-    /// The host of Microsoft Graph. China's lacks delta queries, so it is of no use here.
+    /// Returns the host of Microsoft Graph. China's is not usable because it lacks delta queries.
     fn graph(self) -> Option<&'static str> {
         match self {
             Self::Global => Some("graph.microsoft.com"),
@@ -348,7 +348,8 @@ fn oauth_of(
     ))
 }
 
-/// Checks that the application proves who it is in one way; with a refresh token, it need not.
+/// Checks that the application authenticates by exactly one method; with a refresh token, it needs
+/// none.
 fn check_proofs(count: usize, has_refresh_token: bool, table: &Table, problems: &mut Problems) {
     if count == 0 && !has_refresh_token {
         let sources = "{ env = \"NAME\" }, or another source of a secret";
@@ -363,7 +364,7 @@ fn check_proofs(count: usize, has_refresh_token: bool, table: &Table, problems: 
     }
 }
 
-/// Returns the scope for mail protocols, and that for Microsoft Graph with its host.
+/// Returns the scope for mail protocols, and the scope and host of Microsoft Graph.
 fn scopes(
     own: Option<String>,
     provider: Option<(Provider, Cloud)>,

@@ -3,7 +3,7 @@
 use mailqos_model::words;
 
 words!(
-    /// An authentication mechanism; the best one comes first.
+    /// An authentication mechanism, best ones first.
     Mechanism, "SASL mechanism" {
         /// RFC 7677: the password is not transmitted, and the server proves that it knows it.
         ScramSha256 = "SCRAM-SHA-256",

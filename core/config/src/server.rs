@@ -158,7 +158,7 @@ pub(super) const IMAP: Service = Service {
     helo: None,
 };
 
-/// Reads the keys of Microsoft Graph, which is the same for all objects: its host is that of the
+/// Reads the keys of Microsoft Graph, which don't depend on the object: its host belongs to the
 /// account's cloud.
 pub(super) fn graph_endpoint(
     table: &mut Table,

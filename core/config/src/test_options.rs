@@ -396,7 +396,7 @@ impl Options {
     }
 }
 
-/// How a server is reached.
+/// Access to a server.
 enum Access {
     /// By a mail protocol.
     Mail(Service),

@@ -100,8 +100,8 @@ fn token(user: &str, oauth: &Arc<OAuth>, Fetched { token, fresh, took }: Fetched
 }
 
 impl Credentials {
-    /// Hands the credentials back unused: the next one to fetch them learns how long obtaining the
-    /// token took.
+    /// Returns unused credentials. The next caller that obtains them also gets the time that
+    /// obtaining the token took.
     pub async fn hand_back(self) {
         if let (Some(took), Some((oauth, _))) = (self.took, self.renewal) {
             oauth.note_took(took.to_std()).await;

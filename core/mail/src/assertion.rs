@@ -1,9 +1,10 @@
-//! Client assertions (RFC 7523): a JSON Web Token by which an application proves who it is to the token server, signed with
-//! the key of a certificate, or issued by another identity provider.
+//! Client assertions (RFC 7523): JSON Web Tokens by which an application authenticates to the token
+//! server. They are signed with the key of a certificate, or issued by another identity provider.
 //!
-//! Microsoft Entra wants PS256 and the SHA-256 thumbprint of the certificate
-//! (<https://learn.microsoft.com/entra/identity-platform/certificate-credentials>), and takes the token of a federated
-//! identity as it is (<https://learn.microsoft.com/entra/workload-id/workload-identity-federation>).
+//! Microsoft Entra requires PS256 and the SHA-256 thumbprint of the certificate
+//! (<https://learn.microsoft.com/entra/identity-platform/certificate-credentials>), and accepts the
+//! token of a federated identity unchanged
+//! (<https://learn.microsoft.com/entra/workload-id/workload-identity-federation>).
 
 use std::path::Path;
 
@@ -17,14 +18,14 @@ use ring::{
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
 use sha2::{Digest as _, Sha256};
 
-/// The type of the assertion in a token request (RFC 7523, section 2.2).
+/// Type of the assertion in a token request (RFC 7523, section 2.2).
 pub(super) const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
-/// How long an assertion is valid; Microsoft recommends five to ten minutes.
+/// Lifetime of an assertion in seconds; Microsoft recommends five to ten minutes.
 const LIFE_SECONDS: i64 = 600;
-/// The longest token of another identity provider, in bytes.
+/// Maximum size of another identity provider's token in bytes.
 const MAX_TOKEN: u64 = 64 * 1024;
 
-/// Reasons why there is no assertion. They never contain any part of a key or token.
+/// Reasons why no assertion is available. They never contain any part of a key or token.
 #[derive(Debug, thiserror::Error)]
 pub enum AssertionError {
     /// The certificate with its key is not available.
@@ -38,18 +39,18 @@ pub enum AssertionError {
     File {
         /// Path of the file.
         file: String,
-        /// The system's words.
+        /// The system's error.
         reason: String,
     },
-    /// The system has no random numbers.
+    /// The system provides no random numbers.
     #[error("the system provides no random numbers: {0}")]
     Random(getrandom::Error),
 }
 
-/// Makes an assertion signed with the key of a certificate; `source` holds both in PEM.
+/// Creates an assertion signed with the key of a certificate. `source` contains both in PEM.
 ///
 /// # Errors
-/// The certificate or its key is not available, or not of a kind that Microsoft Entra accepts.
+/// The certificate or its key is not available, or is not of a kind that Microsoft Entra accepts.
 pub(super) async fn of_certificate(
     source: &SecretSource,
     client_id: &str,
@@ -61,7 +62,7 @@ pub(super) async fn of_certificate(
     write(&pem, (client_id, token_url), UtcMicros::now(), nonce)
 }
 
-/// Reads the token of another identity provider, which is replaced from time to time.
+/// Reads the token of another identity provider, which is replaced periodically.
 ///
 /// # Errors
 /// The file can't be read, or is empty.
@@ -124,7 +125,7 @@ fn key(pem: &[u8]) -> Result<RsaKeyPair, AssertionError> {
     key.map_err(|_| AssertionError::Unusable("its key is not an RSA key of at least 2048 bits"))
 }
 
-/// A random UUID (RFC 9562, version 4).
+/// Formats a random UUID (RFC 9562, version 4).
 fn uuid(mut bytes: [u8; 16]) -> String {
     bytes[6] = (bytes[6] & 0x0f) | 0x40;
     bytes[8] = (bytes[8] & 0x3f) | 0x80;

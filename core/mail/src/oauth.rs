@@ -58,7 +58,7 @@ pub struct OAuth {
 #[derive(Debug, Default)]
 struct State {
     token: Option<Token>,
-    /// How long obtaining it took, until a caller has been told.
+    /// Time that obtaining the token took, until it has been reported to a caller.
     took: Option<Duration>,
     /// Time at which even a new token was rejected.
     futile: Option<Instant>,
@@ -80,7 +80,7 @@ pub enum TokenError {
     /// The certificate, or the token of another identity provider, can't be used.
     #[error("{what}: {error}")]
     Assertion {
-        /// Where the assertion comes from.
+        /// Source of the assertion.
         what: &'static str,
         /// The reason.
         error: AssertionError,
@@ -126,11 +126,11 @@ pub struct Fetched {
     pub token: Secret,
     /// Whether it has never been used.
     pub fresh: bool,
-    /// How long obtaining it took; `None` if it was there already.
+    /// Time that obtaining it took; `None` if it already existed.
     pub took: Option<Duration>,
 }
 
-/// How a client proves who it is.
+/// The client's authentication.
 #[derive(Default)]
 struct ClientProof {
     secret: Option<Secret>,
@@ -175,7 +175,7 @@ impl OAuth {
         }
     }
 
-    /// Notes how long obtaining the token in use took, for the next caller.
+    /// Stores the time that obtaining the current token took, for the next caller.
     pub(super) async fn note_took(&self, took: Duration) {
         self.state.lock().await.took = Some(took);
     }
@@ -234,7 +234,7 @@ impl OAuth {
         Ok(token)
     }
 
-    /// Fetches what proves who this client is.
+    /// Obtains the client's authentication.
     async fn proof(&self) -> Result<ClientProof, TokenError> {
         let options = &self.options;
         let secret = match &options.client_secret {

@@ -279,7 +279,7 @@ impl Wire {
         Ok(())
     }
 
-    /// Writes down something that happened.
+    /// Records an event.
     pub fn note(&mut self, text: &str) {
         self.transcript.note(text);
     }

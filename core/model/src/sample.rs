@@ -189,8 +189,8 @@ macro_rules! sample_columns {
             spam_score: Option<f64> = "spam_score",
             /// Kind of the test, such as `mailbox`; null means `mail-qos`.
             kind: Option<String> = "kind",
-            /// Over Microsoft Graph, the access token was there already: [`Sample::pickup_login`] is
-            /// zero.
+            /// Whether, over Microsoft Graph, an existing access token was used, so that
+            /// [`Sample::pickup_login`] is zero.
             pickup_token_cached: Option<bool> = "pickup_token_cached",
         }
     };

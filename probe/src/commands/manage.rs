@@ -153,7 +153,7 @@ pub(super) struct ListArgs {
     /// Kind of entries to list.
     #[arg(value_enum, default_value_t = EntryKind::Monitor)]
     what: EntryKind,
-    /// Monitors: ids, object:NAME, tag:NAME, patterns such as "mail-*" (default: all).
+    /// Monitors: ids, object:NAME, tag:NAME, patterns such as "mail-*" [default: all].
     monitors: Vec<String>,
     /// Output format.
     #[arg(long, value_enum, default_value_t = Format::Table)]

@@ -1,7 +1,7 @@
 //! Knowledge about servers from earlier mails, kept across restarts.
 //!
 //! The file is only a convenience: no guarantee is based on it. A file that is damaged, of another
-//! version, or too large is renamed to `learnt.json.unread`, and everything is learned again.
+//! version, or too large is renamed (`learned.json.unread`), and everything is learned again.
 
 use std::path::{Path, PathBuf};
 

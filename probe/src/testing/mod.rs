@@ -189,7 +189,7 @@ impl TestBase {
         self.config().account(endpoint.account.as_ref()).cloned()
     }
 
-    /// The credentials for a mailbox; an error is one line without secrets.
+    /// Returns the credentials for a mailbox. An error is one line without secrets.
     pub(crate) async fn mailbox_credentials(
         &self,
         endpoint: &Endpoint,

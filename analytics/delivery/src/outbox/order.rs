@@ -113,8 +113,8 @@ impl Order {
         Ok(orders)
     }
 
-    /// Replaces the order in its folder, in the space of [`reserve`], which a new temporary file
-    /// would give up.
+    /// Replaces the order in its folder. It is overwritten in place to use the space of
+    /// [`reserve`], which a new temporary file would release.
     pub(super) fn save(&self, folder: &Path) -> Result<(), OutboxError> {
         let path = folder.join("order.json");
         let text = serde_json::to_vec_pretty(self).map_err(|error| OutboxError::Order {

@@ -64,7 +64,7 @@ async fn a_completed_delivery_is_not_repeated() {
     assert_eq!(outbox.ledger().expect("ledger").len(), 1);
 }
 
-/// Nothing that replaces a state file makes the program read without end.
+/// A state file that was replaced by something else is never read without limit.
 #[tokio::test]
 async fn a_state_file_of_any_size_is_refused_and_stops_no_other_delivery() {
     let folder = tempfile::tempdir().expect("folder");

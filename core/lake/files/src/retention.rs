@@ -1,6 +1,6 @@
-//! Retention: which days of a lake are old enough to be removed, and how a day is removed. A probe
-//! removes days of its site from a folder or an object store; `lake retain` of analytics removes
-//! days of any site from a folder.
+//! Retention: determines which days of a lake are old enough to be removed, and removes them. The
+//! probe removes days of its own site, whether the lake is in a folder or an object store. `lake
+//! retain` of analytics removes those of any site in a folder.
 
 use std::{
     fs, io,
@@ -12,17 +12,17 @@ use mailqos_model::{Event, Micros, Sample, SiteName, UtcMicros};
 
 use crate::{Record, Remote, site_folder};
 
-/// Days of a running probe that are still open: a mail may settle late, up to the longest horizon.
+/// Time for which days of a running probe stay open: a mail may settle late, up to the longest
+/// horizon.
 const OPEN: Micros = Micros::from_secs(31 * 86_400);
 
-/// Returns the first UTC day that is kept: `keep` back from now, and never one of the last days, as
-/// many as `open`.
+/// Returns the first UTC day to keep: that of the time `keep` before now, or `open` if that is longer.
 pub fn first_kept(now: UtcMicros, keep: Micros, open: Micros) -> Date {
     (now - keep.max(open)).utc_date()
 }
 
-/// Removes the days of a probe's site that are older than `retention`, never one that is still open;
-/// returns the number of removed files.
+/// Removes the days of a probe's site that are older than `retention`, except open ones; returns
+/// the number of removed files.
 pub async fn remove_old(
     data: PathBuf,
     site: SiteName,
@@ -44,15 +44,15 @@ pub async fn remove_old(
     removed
 }
 
-/// Returns whether the name of a folder is that of a day before another one. Names are in the order
-/// of dates.
+/// Returns whether the name of a folder is that of a day before `first`. The names of dates compare
+/// like dates; other names don't matter.
 fn is_before(name: &str, first: Date) -> bool {
     name.starts_with("date=") && name < format!("date={first}").as_str()
 }
 
-/// Deletes a day file, and its folder if nothing else is in it: the file first, so that a reader
-/// sees a complete day or none. Readers that have the file open continue. Returns whether the file
-/// existed.
+/// Deletes a day file, and its folder if it is otherwise empty. The file is deleted first, so that
+/// a reader sees a complete day or none. Readers that have opened the file continue. Returns
+/// whether it existed.
 ///
 /// # Errors
 /// The file system refuses to delete the file.
@@ -64,7 +64,7 @@ pub fn delete_day_file(file: &Path) -> io::Result<bool> {
     Ok(deleted)
 }
 
-/// Deletes a file if it exists. Returns whether it existed.
+/// Deletes a file; a missing one is not an error. Returns whether it existed.
 ///
 /// # Errors
 /// The file system refuses.

@@ -1,6 +1,6 @@
-//! Failures of requests to Microsoft Graph: error objects, their meaning and remedies.
+//! Failures of requests to Microsoft Graph: error objects, their meanings and remedies.
 //!
-//! Format and codes: <https://learn.microsoft.com/graph/errors>,
+//! Form and codes: <https://learn.microsoft.com/graph/errors>,
 //! <https://learn.microsoft.com/graph/resolve-auth-errors>. Exchange's codes (`Error…`,
 //! `MailboxNotEnabled…`) are known only from public reports, which are cited in comments.
 
@@ -11,21 +11,21 @@ use mailqos_model::Micros;
 
 use super::super::WireError;
 
-/// Maximum nesting of error objects that is followed.
+/// Maximum nesting of error objects.
 const MAX_DEPTH: usize = 8;
 
 /// A refusal by Microsoft Graph.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
-    /// The HTTP status.
+    /// HTTP status.
     pub status: u16,
-    /// Codes of the error and of the errors inside it, outermost first; may be empty.
+    /// Codes of the error and of its inner errors, outermost first; may be empty.
     pub codes: Vec<String>,
-    /// The message, in one line without secrets.
+    /// Message in one line, without secrets.
     pub message: String,
-    /// How long the server asks to wait.
+    /// Wait requested by the server.
     pub retry_after: Option<Duration>,
-    /// The request's id, which Microsoft's support can look up.
+    /// Id of the request for Microsoft's support.
     pub request_id: Option<String>,
 }
 
@@ -53,7 +53,7 @@ impl Refusal {
         for _ in 0..MAX_DEPTH {
             let Some(error) = next else { break };
             let text = |name: &str| error.get(name).and_then(|value| value.as_str());
-            // Only what looks like a code: the rest of the message is quoted once.
+            // Only text that may be a code, because the message itself is quoted once.
             if let Some(code) = text("code").filter(|code| !code.is_empty()) {
                 refusal.codes.push(one_line(code, secrets));
             }
@@ -74,19 +74,19 @@ impl Refusal {
         self.codes.iter().any(is)
     }
 
-    /// Returns whether the service asks for fewer requests or for a pause.
+    /// Returns whether the service asks for fewer requests or a longer wait.
     pub fn is_throttling(&self) -> bool {
         matches!(self.status, 429 | 503 | 504 | 509)
     }
 
-    /// Describes the refusal as throttling, in a few words.
+    /// Describes the refusal as a request to wait.
     pub fn throttling(&self) -> String {
         let code = self.codes.first().map(|code| format!(" {code}")).unwrap_or_default();
         format!("throttled by Microsoft Graph ({}{code})", self.status)
     }
 
-    /// Returns whether the state of a delta query has expired: the folder must be listed again
-    /// (<https://learn.microsoft.com/graph/delta-query-overview#synchronization-reset>).
+    /// Returns whether the state of a delta query has expired, so that the folder must be listed
+    /// again (<https://learn.microsoft.com/graph/delta-query-overview#synchronization-reset>).
     pub fn is_expired_state(&self) -> bool {
         let codes = [
             "SyncStateNotFound",
@@ -97,7 +97,7 @@ impl Refusal {
         self.status == 410 || (self.status == 400 && self.has_code(&codes))
     }
 
-    /// Returns whether the service does not know the action, as in national clouds.
+    /// Returns whether the service does not support the action, as in national clouds.
     pub fn is_unknown_action(&self) -> bool {
         matches!(self.status, 405 | 501)
             || self.has_code(&["ResourceNotFound"])
@@ -109,7 +109,7 @@ impl Refusal {
         self.status == 404 && !self.is_missing_mailbox() && !self.is_unknown_action()
     }
 
-    /// Returns whether the mailbox does not exist, or can't be reached over Microsoft Graph.
+    /// Returns whether the mailbox does not exist, or can't be accessed over Microsoft Graph.
     pub fn is_missing_mailbox(&self) -> bool {
         let codes = [
             "MailboxNotEnabledForRESTAPI",
@@ -127,17 +127,17 @@ impl Refusal {
         self.status == 400 && self.has_code(&["ErrorMimeContentInvalidBase64String"])
     }
 
-    /// Whether another token may help.
+    /// Returns whether another token may help.
     pub fn is_token(&self) -> bool {
         self.status == 401
     }
 
-    /// Whether the application may not do this.
+    /// Returns whether the application lacks permission.
     pub fn is_permission(&self) -> bool {
         self.status == 403 && !self.has_code(&["ErrorQuotaExceeded", "quotaLimitReached"])
     }
 
-    /// Returns the meaning of the error, if known; [`remedy`] returns what to do.
+    /// Returns the meaning of the error, if known; [`remedy`] returns the remedy.
     fn meaning(&self) -> Option<&'static str> {
         let is_size = self.status == 413 || self.has_code(&["ErrorMessageSizeExceeded"]);
         Some(match self.status {
@@ -167,7 +167,7 @@ impl Refusal {
     }
 }
 
-/// Returns a remedy for a failure that Microsoft Graph reported, by the text of the failure.
+/// Returns the remedy for a failure reported by Microsoft Graph, given its text.
 pub(crate) fn remedy(error: &str, account: &str) -> Option<String> {
     if !error.contains("Microsoft Graph") {
         return None;
@@ -229,15 +229,15 @@ pub enum GraphError {
     /// The service refused.
     #[error("{0}")]
     Refused(Refusal),
-    /// The service asks for a longer wait than allowed.
+    /// The service requests a longer wait than the remaining time.
     #[error("{}; it asks to wait {wait}", refusal.throttling())]
     Throttled {
         /// The last refusal.
         refusal: Refusal,
-        /// The wait.
+        /// The requested wait.
         wait: Micros,
     },
-    /// The response is not one of Microsoft Graph.
+    /// The response is not a valid response of Microsoft Graph.
     #[error("{0}")]
     Unreadable(String),
 }
@@ -306,7 +306,7 @@ mod tests {
         assert!(refusal(410, "").is_expired_state());
         assert!(refusal(404, r#"{"error":{"code":"ErrorItemNotFound"}}"#).is_missing_item());
         assert!(!refusal(404, r#"{"error":{"code":"ErrorInvalidUser"}}"#).is_missing_item());
-        // Parsing ends at any depth.
+        // However deep the nesting, parsing ends.
         let deep = format!("{}1{}", r#"{"innerError":"#.repeat(100), "}".repeat(100));
         let _ = refusal(400, &format!(r#"{{"error":{deep}}}"#));
     }

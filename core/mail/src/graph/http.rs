@@ -7,11 +7,11 @@ use mailqos_base::Secret;
 
 use super::super::{Wire, WireError};
 
-/// Maximum length of a line of a response's head or of a chunk's header.
+/// Maximum length of a line in a response's head, and of a chunk's size line.
 const MAX_LINE: usize = 16 * 1024;
 /// Maximum number of header fields per response.
 const MAX_FIELDS: usize = 200;
-/// Maximum size of a response in addition to its content.
+/// Bytes reserved for the head of a response in addition to its content.
 pub(super) const HEAD_ROOM: usize = 256 * 1024;
 /// Size of the pieces in which content is read.
 const PIECE: usize = 64 * 1024;
@@ -24,7 +24,7 @@ pub(super) enum HttpFailure {
     /// The connection failed.
     #[error(transparent)]
     Wire(#[from] WireError),
-    /// The server did not send HTTP.
+    /// The server did not send valid HTTP.
     #[error("the server did not send a valid HTTP response ({0})")]
     Invalid(&'static str),
 }
@@ -33,17 +33,17 @@ pub(super) enum HttpFailure {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Reply {
     pub(super) status: u16,
-    /// Header fields; names in lower case.
+    /// Header fields, with names in lower case.
     pub(super) fields: Vec<(String, String)>,
     pub(super) body: Vec<u8>,
-    /// Whether the content exceeded the limit; the connection can't be used again.
+    /// Whether the content exceeded the limit, so that the connection is no longer usable.
     pub(super) is_cut: bool,
     /// Whether the connection can carry another request.
     pub(super) keeps_open: bool,
 }
 
 impl Reply {
-    /// Returns the value of the first header field of this name.
+    /// Returns the value of the first header field with this name.
     pub(super) fn field(&self, name: &str) -> Option<&str> {
         let found = self.fields.iter().find(|(known, _)| known == name);
         found.map(|(_, value)| &**value)
@@ -65,7 +65,7 @@ pub(super) fn head(
     for (name, value) in fields {
         text.push_str(name);
         text.push_str(": ");
-        // A line end in a value would begin another field.
+        // A value with a line break would inject another field.
         text.extend(value.expose().chars().filter(|character| !character.is_control()));
         text.push_str("\r\n");
     }
@@ -76,12 +76,12 @@ pub(super) fn head(
     text.into_bytes()
 }
 
-/// Reads a response, with at most `most` bytes of content.
+/// Reads a response with at most `most` bytes of content.
 pub(super) async fn read(wire: &mut Wire, most: usize) -> Result<Reply, HttpFailure> {
     for _ in 0..=MAX_INTERIM {
         let mut reply = read_head(wire).await?;
         match reply.status {
-            // No other protocol was requested.
+            // A change of protocol was not requested.
             101 => return Err(HttpFailure::Invalid("an unexpected upgrade")),
             100..200 => continue,
             204 | 304 => return Ok(reply),
@@ -119,7 +119,7 @@ async fn read_head(wire: &mut Wire) -> Result<Reply, HttpFailure> {
             Some((name, value)) if !name.is_empty() && !name.contains(char::is_whitespace) => {
                 reply.fields.push((name.to_ascii_lowercase(), value.trim().to_owned()));
             }
-            // Obsolete folding or invalid lines: neither concerns a relevant field.
+            // Obsolete folding or invalid data, which never belong to a field used here.
             _ => {}
         }
     }
@@ -168,7 +168,7 @@ async fn read_chunks(wire: &mut Wire, most: usize, reply: &mut Reply) -> Result<
         let line = wire.line(MAX_LINE).await?;
         let line = String::from_utf8_lossy(&line).into_owned();
         let size = line.split(';').next().unwrap_or_default().trim();
-        // A sign would be accepted as part of a number.
+        // The number parser would accept a sign.
         let is_hex = !size.is_empty() && size.bytes().all(|byte| byte.is_ascii_hexdigit());
         let size = usize::from_str_radix(size, 16).ok().filter(|_| is_hex);
         let Some(size) = size else {
@@ -195,7 +195,7 @@ async fn read_chunks(wire: &mut Wire, most: usize, reply: &mut Reply) -> Result<
     Err(HttpFailure::Invalid("trailers without end"))
 }
 
-/// Content without a length ends with the connection.
+/// Reads content of unknown length, up to the end of the connection.
 async fn read_to_end(wire: &mut Wire, most: usize, reply: &mut Reply) -> Result<(), HttpFailure> {
     reply.keeps_open = false;
     loop {

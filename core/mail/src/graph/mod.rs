@@ -1,5 +1,6 @@
-//! Microsoft Graph (<https://learn.microsoft.com/graph/api/resources/mail-api-overview>): requests about one mailbox on a
-//! recorded connection, with throttling, and without ever sending the token elsewhere.
+//! Microsoft Graph (<https://learn.microsoft.com/graph/api/resources/mail-api-overview>): requests
+//! for one mailbox on a recorded connection, with throttling. The token is never sent to another
+//! server.
 
 mod failure;
 mod http;
@@ -18,17 +19,17 @@ pub use sending::{MAX_MIME, SendPhases, Sender, for_recipients};
 use super::{Credentials, Wire, WireError};
 use http::{HEAD_ROOM, HttpFailure, Reply};
 
-/// The version of the API; it is the only one for production use.
+/// Version of the API, the only one intended for production.
 const VERSION: &str = "/v1.0";
 /// Maximum number of bytes read of an error's content.
 const MAX_ERROR: usize = 64 * 1024;
-/// The first wait if the service throttles without stating a duration; it doubles each time
+/// First wait if the service asks clients to wait without stating how long. It doubles from then on
 /// (<https://learn.microsoft.com/graph/throttling#best-practices-to-handle-throttling>).
 const FIRST_WAIT: Duration = Duration::from_secs(1);
-/// The longest of these waits.
+/// Longest of these waits.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
-/// Target of a request.
+/// Destination of a request.
 #[derive(Debug, Clone, Copy)]
 pub enum Target<'a> {
     /// A path below the mailbox, with its query: `/mailFolders/inbox?$select=id`.
@@ -40,11 +41,11 @@ pub enum Target<'a> {
 /// A request.
 #[derive(Debug, Clone, Copy)]
 pub struct Request<'a> {
-    /// `GET`, `POST` …
+    /// Method, such as `GET` or `POST`.
     pub method: &'static str,
-    /// The target.
+    /// Destination of the request.
     pub target: Target<'a>,
-    /// Type and content of the body.
+    /// Media type and content of the body.
     pub body: Option<(&'static str, &'a [u8])>,
     /// Maximum number of bytes read of the response's content.
     pub most: usize,
@@ -53,12 +54,12 @@ pub struct Request<'a> {
 }
 
 impl<'a> Request<'a> {
-    /// Returns a request that reads something below the mailbox.
+    /// Creates a GET request for a path below the mailbox.
     pub fn get(path: &'a str, most: usize) -> Self {
         Self { method: "GET", target: Target::Mailbox(path), body: None, most, page: None }
     }
 
-    /// Returns a request that performs an action below the mailbox.
+    /// Creates a POST request for a path below the mailbox.
     pub fn post(path: &'a str, body: Option<(&'static str, &'a [u8])>, most: usize) -> Self {
         Self { method: "POST", body, ..Self::get(path, most) }
     }
@@ -67,15 +68,15 @@ impl<'a> Request<'a> {
 /// A successful response.
 #[derive(Debug, Clone)]
 pub struct Response {
-    /// The status, 2xx.
+    /// HTTP status, 2xx.
     pub status: u16,
     /// The content, or its beginning.
     pub body: Vec<u8>,
     /// Whether the content exceeded the limit.
     pub is_cut: bool,
-    /// When the answered request was sent.
+    /// Time at which the answered request started.
     pub asked: Instant,
-    /// When the last byte of the response came.
+    /// Time at which the last byte of the response was received.
     pub ended: Instant,
 }
 
@@ -83,7 +84,7 @@ impl Response {
     /// Parses the content as JSON.
     ///
     /// # Errors
-    /// It is not JSON, or was cut.
+    /// The content is not valid JSON, or is truncated.
     pub fn json(&self) -> Result<serde_json::Value, GraphError> {
         let unreadable = |reason: &str| {
             GraphError::Unreadable(format!(
@@ -94,17 +95,17 @@ impl Response {
         if self.is_cut {
             return Err(unreadable("too long"));
         }
-        // The reason is not shown: it may quote other people's mail.
+        // The parser's error is not shown, because it may quote other people's mail.
         serde_json::from_slice(&self.body).map_err(|_| unreadable("malformed"))
     }
 
-    /// Returns how long the request took.
+    /// Returns the duration of the request.
     pub fn took(&self) -> Micros {
         Micros::from(self.ended.saturating_duration_since(self.asked))
     }
 }
 
-/// A conversation with Microsoft Graph about one mailbox.
+/// A session with Microsoft Graph about one mailbox.
 pub struct Graph {
     /// The connection.
     pub wire: Wire,
@@ -113,12 +114,12 @@ pub struct Graph {
     /// `users/ADDRESS`, percent-encoded.
     mailbox: String,
     token: Secret,
-    /// Whether the server has closed the connection, or it can't be used again.
+    /// Whether the server has closed the connection, or it is no longer usable.
     is_over: bool,
-    /// Whether a response was received over the connection; the server may close it while it is
+    /// Whether a response was received over the connection, so that the server may close it when
     /// idle.
     was_used: bool,
-    /// When waits that the service asks for must end.
+    /// Deadline for waits that the service requests.
     patience: Instant,
     /// Minimum and maximum by which the server's clock is ahead of this machine's.
     clock: Option<(Micros, Micros)>,
@@ -131,8 +132,8 @@ impl std::fmt::Debug for Graph {
 }
 
 impl Graph {
-    /// Creates a conversation on a newly opened connection. Each request may take `step`; waits
-    /// that the service asks for end at `patience`.
+    /// Creates a session on a newly opened connection. Each request may take `step`, and waits
+    /// requested by the service end at `patience`.
     pub fn new(
         wire: Wire,
         endpoint: &Endpoint,
@@ -155,24 +156,24 @@ impl Graph {
         graph
     }
 
-    /// Sets another token for the following requests.
+    /// Uses another token for further requests.
     pub fn use_token(&mut self, credentials: &Credentials) {
         self.token = credentials.secret.clone();
         self.wire.hide(&self.token);
     }
 
-    /// Sets when waits must end.
+    /// Sets the deadline for waits.
     pub fn wait_until(&mut self, patience: Instant) {
         self.patience = patience;
     }
 
     /// Returns the minimum and maximum by which the server's clock is ahead of this machine's,
-    /// according to the `Date` of its responses.
+    /// based on the `Date` of its responses.
     pub fn clock(&self) -> Option<(Micros, Micros)> {
         self.clock
     }
 
-    /// Sends a request, repeats it after each wait that the service asks for, and returns the
+    /// Sends a request, repeats it after waits that the service requests, and returns the
     /// successful response.
     ///
     /// # Errors
@@ -227,7 +228,7 @@ impl Graph {
             Target::Mailbox(path) => return Ok(format!("{}{path}", self.mailbox)),
             Target::Link(link) => link,
         };
-        // The token must not go to another server, whatever a response says.
+        // The token must not be sent to another server, whatever a response contains.
         let foreign = || {
             GraphError::Unreadable("Microsoft Graph returned a link to another server".to_owned())
         };
@@ -258,7 +259,7 @@ impl Graph {
         }
     }
 
-    /// Sends a request once; a connection that the server has closed in the meantime is opened
+    /// Sends a request once. If the server has closed the connection in the meantime, it is opened
     /// again.
     async fn exchange(&mut self, request: &Request<'_>, target: &str) -> Result<Reply, GraphError> {
         if self.is_over {
@@ -266,7 +267,7 @@ impl Graph {
         }
         let may_be_stale = self.was_used;
         match self.exchange_once(request, target).await {
-            // An idle connection was closed before the request arrived: a request that only reads
+            // An idle connection was closed before the request arrived; a request that only reads
             // may be repeated.
             Err(HttpFailure::Wire(WireError::Closed | WireError::Broken(_)))
                 if may_be_stale && request.method == "GET" =>
@@ -294,7 +295,7 @@ impl Graph {
             ("Authorization", Secret::new(format!("Bearer {}", self.token.expose()))),
             ("Accept", Secret::new("*/*")),
         ];
-        // Identifiers that don't change when a message is moved
+        // Requests identifiers that stay the same when a message is moved
         // (https://learn.microsoft.com/graph/outlook-immutable-id).
         let prefer = match request.page {
             Some(page) => format!("IdType=\"ImmutableId\", odata.maxpagesize={page}"),
@@ -325,7 +326,8 @@ impl Graph {
         Ok(reply)
     }
 
-    /// Compares clocks by the field `Date`, which has whole seconds (RFC 9110, section 6.6.1).
+    /// Updates the clock bounds from the field `Date`, which has whole seconds (RFC 9110, section
+    /// 6.6.1).
     fn note_clock(&mut self, reply: &Reply, asked_at: UtcMicros) {
         let Some(date) = reply.field("date").and_then(mailqos_net::http::parse_date) else {
             return;
@@ -333,7 +335,7 @@ impl Graph {
         let (least, most) = (date - UtcMicros::now(), date + Micros::from_secs(1) - asked_at);
         let is_first = self.clock.is_none();
         let (least, most) = match self.clock {
-            // Several machines may answer under one name: if they disagree, the last one counts.
+            // Several machines respond under one name; if they disagree, the last one counts.
             Some((known_least, known_most)) if known_least.max(least) <= known_most.min(most) => {
                 (known_least.max(least), known_most.min(most))
             }

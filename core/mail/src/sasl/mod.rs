@@ -29,8 +29,7 @@ pub struct Credentials {
     pub secret: Secret,
     /// Whether the secret is an OAuth 2.0 access token instead of a password.
     pub is_token: bool,
-    /// How long obtaining the access token took; `None` for one that was there already, and for a
-    /// password.
+    /// Time that obtaining the access token took; `None` for an existing token or a password.
     pub took: Option<Micros>,
     /// Mechanisms that may be used; all if empty.
     pub only: Vec<Mechanism>,

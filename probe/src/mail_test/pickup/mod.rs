@@ -124,7 +124,7 @@ pub(crate) struct PickupPhases {
     pub(super) connect: Option<Micros>,
     pub(super) greeting: Option<Micros>,
     pub(super) login: Option<Micros>,
-    /// Over Microsoft Graph, the access token was there already.
+    /// Whether, over Microsoft Graph, an existing access token was used.
     pub(super) is_token_cached: bool,
     pub(super) list: Option<Micros>,
 }

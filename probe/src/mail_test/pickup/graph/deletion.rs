@@ -1,6 +1,5 @@
-//! Deletes our mails permanently
-//! (<https://learn.microsoft.com/graph/api/message-permanentdelete>), so that neither Deleted Items
-//! nor Recoverable Items fill.
+//! Deletes our mails permanently (<https://learn.microsoft.com/graph/api/message-permanentdelete>),
+//! so that neither Deleted Items nor Recoverable Items fill up.
 
 use mailqos_mail::graph::{Refusal, Request, encoded};
 use mailqos_model::Stage;
@@ -11,7 +10,7 @@ use super::{super::PickupError, GraphVisit, MAX_REPLY};
 const TRIES: u8 = 5;
 
 impl GraphVisit<'_> {
-    /// Deletes the mails of a folder that were taken.
+    /// Deletes retrieved mails from a folder.
     pub(super) async fn delete(&mut self, name: &str) -> Result<(), PickupError> {
         let Some(folder) = self.memory.folders.get_mut(name) else { return Ok(()) };
         let ids: Vec<String> = folder.doomed.keys().cloned().collect();
@@ -62,7 +61,7 @@ impl GraphVisit<'_> {
             if refusal.is_some_and(Refusal::is_missing_item) {
                 return Ok(());
             }
-            // There the mail goes to Deleted Items.
+            // The national clouds move the mail to Deleted Items instead.
             let is_unknown = refusal.is_some_and(Refusal::is_unknown_action);
             if is_permanent && is_unknown {
                 self.memory.lacks_permanent_delete = true;
@@ -70,7 +69,7 @@ impl GraphVisit<'_> {
                 continue;
             }
             let failed = self.failed(stage, &error);
-            // The login was fine: it is this that may not be done.
+            // The login succeeded; only the deletion is not permitted.
             self.visit.phases.login = login;
             return Err(PickupError { stage, ..failed });
         }

@@ -1,12 +1,12 @@
-//! Folders by their names. Well-known ones have another name in paths, which is the same in every
-//! language (<https://learn.microsoft.com/graph/api/resources/mailfolder>).
+//! Finds folders by their names. Well-known folders have a special name in paths, which is the same
+//! in every language (<https://learn.microsoft.com/graph/api/resources/mailfolder>).
 
 use mailqos_mail::graph::{GraphError, Request, encoded};
 use mailqos_model::Stage;
 
 use super::{GraphVisit, MAX_REPLY};
 
-/// Well-known folders: the name in paths, and what else they are called in a configuration.
+/// Well-known folders: the name in paths, and alternative names in a configuration.
 const WELL_KNOWN: [(&str, &[&str]); 8] = [
     ("inbox", &["inbox"]),
     ("junkemail", &["junk", "junk email", "junk e-mail", "spam"]),
@@ -20,14 +20,14 @@ const WELL_KNOWN: [(&str, &[&str]); 8] = [
 /// Maximum number of folder names in a suggestion.
 const MAX_SUGGESTED: usize = 8;
 
-/// The well-known name of a folder.
+/// Returns the well-known name of a folder.
 fn well_known(name: &str) -> Option<&'static str> {
     let name = name.to_lowercase();
     let is = |known: &str, others: &[&str]| known == name || others.contains(&&*name);
     WELL_KNOWN.iter().find(|(known, others)| is(known, others)).map(|(known, _)| *known)
 }
 
-/// Lists folders to choose from.
+/// Formats a list of folders as a suggestion.
 pub(super) fn suggest(names: &[String]) -> String {
     let shown: Vec<String> =
         names.iter().take(MAX_SUGGESTED).map(|name| format!("{name:?}")).collect();
@@ -37,13 +37,14 @@ pub(super) fn suggest(names: &[String]) -> String {
     }
 }
 
-/// A text in a filter (OData 4.01, part 2, section 5.1.1.14.1), percent-encoded.
+/// Returns a text as a literal in a filter (OData 4.01, part 2, section 5.1.1.14.1),
+/// percent-encoded.
 fn literal(text: &str) -> String {
     encoded(&format!("'{}'", text.replace('\'', "''")))
 }
 
 impl GraphVisit<'_> {
-    /// Returns a folder as it is written in paths; `None` if there is no such folder.
+    /// Returns a folder as a path segment, or `None` if it does not exist.
     pub(super) async fn segment(&mut self, name: &str) -> Result<Option<String>, GraphError> {
         if let Some(known) = well_known(name) {
             return Ok(Some(known.to_owned()));
@@ -70,7 +71,7 @@ impl GraphVisit<'_> {
         Ok(parent)
     }
 
-    /// The identifier of a folder with a display name.
+    /// Returns the identifier of a folder with a display name.
     async fn child(
         &mut self,
         parent: Option<&str>,
@@ -94,7 +95,7 @@ impl GraphVisit<'_> {
         Ok(id.map(encoded))
     }
 
-    /// The display names of the folders on top.
+    /// Returns the display names of the top-level folders.
     pub(super) async fn folder_names(&mut self) -> Result<Vec<String>, GraphError> {
         let path = "/mailFolders?$select=displayName&$top=50";
         let response = self.ask(Stage::PickupList, &Request::get(path, MAX_REPLY)).await?;

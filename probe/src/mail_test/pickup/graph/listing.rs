@@ -1,6 +1,5 @@
-//! Lists a folder by a delta query
-//! (<https://learn.microsoft.com/graph/api/message-delta>), and now and then without one:
-//! delta queries were reported to miss messages
+//! Lists a folder by a delta query (<https://learn.microsoft.com/graph/api/message-delta>), and
+//! periodically also directly, because delta queries were reported to miss messages
 //! (<https://github.com/microsoftgraph/microsoft-graph-docs/issues/2153>).
 
 use std::time::Instant;
@@ -13,20 +12,21 @@ use crate::mail_test::evidence::Moment;
 
 /// The properties that a listing returns.
 const SELECT: &str = "$select=receivedDateTime,subject,internetMessageId";
-/// Messages older than this are not listed: no test waits for a mail for longer than 30 days.
+/// Age from which messages are not listed: no test waits for a mail for longer than 30 days.
 const WINDOW: Micros = Micros::from_secs(31 * 86_400);
-/// Entries of a page of a delta query.
+/// Number of entries per page of a delta query.
 const PAGE: u32 = 200;
 /// Fewest entries of a page, after the service has failed to return longer ones in time.
 const MIN_PAGE: u32 = 10;
 /// Maximum number of pages of a round. A filtered query returns at most 5,000 messages
 /// (<https://learn.microsoft.com/graph/delta-query-messages>).
 const MAX_PAGES: usize = 200;
-/// Time between two listings without the delta query.
+/// Time between two direct listings in addition to the delta query.
 const CHECK_INTERVAL: Micros = Micros::from_secs(30);
-/// Messages that such a listing returns, the newest first.
+/// Number of messages returned by a direct listing, newest first.
 const CHECKED: usize = 25;
-/// A message that was received this long before a round began should be part of the round.
+/// Minimum time before the start of a round at which a received message should be part of the
+/// round.
 const LATE: Micros = Micros::from_secs(10);
 /// Maximum number of messages of a folder that are remembered.
 const MAX_KNOWN: usize = 100_000;
@@ -48,7 +48,7 @@ struct Entry {
     id: String,
     is_removed: bool,
     received: Option<UtcMicros>,
-    /// Its subject or its Message-ID looks like ours.
+    /// Whether its subject or its Message-ID resembles ours.
     is_marked: bool,
 }
 
@@ -56,9 +56,9 @@ struct Entry {
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Page {
     entries: Vec<Entry>,
-    /// The next page of the round.
+    /// Link to the next page of the round.
     next: Option<String>,
-    /// The changes after this round.
+    /// Link to the changes after this round.
     changes: Option<String>,
 }
 
@@ -93,12 +93,12 @@ fn moment(text: &str) -> Option<UtcMicros> {
 }
 
 impl Folder {
-    /// A moment at which messages that appear now were not there.
+    /// Returns a time at which messages that appear now were known to be absent.
     fn not_shown(&self) -> Option<Moment> {
         if self.is_incomplete { self.checked } else { self.listed }
     }
 
-    /// Notes the entries of a page; returns how many messages are new.
+    /// Records the entries of a page; returns the number of new messages.
     fn note(&mut self, entries: Vec<Entry>, shown: Moment, not_shown: Option<Moment>) -> usize {
         let mut count = 0;
         for entry in entries {
@@ -128,7 +128,7 @@ impl Folder {
 }
 
 impl GraphVisit<'_> {
-    /// Lists what is new in a folder.
+    /// Lists the new messages of a folder.
     pub(super) async fn list_folder(
         &mut self,
         name: &str,
@@ -143,7 +143,7 @@ impl GraphVisit<'_> {
             Ok(()) => Ok(()),
             Err(error) => {
                 if error.refusal().is_some_and(mailqos_mail::graph::Refusal::is_missing_item) {
-                    // The folder was removed, and may be there again under another identifier.
+                    // The folder was removed, and may exist again with another identifier.
                     self.memory.folders.remove(name);
                 }
                 if self.visit.phases.list == Some(Micros::ZERO) {
@@ -182,7 +182,7 @@ impl GraphVisit<'_> {
         self.memory.folders.entry(name.to_owned()).or_default()
     }
 
-    /// A round of a delta query: all pages.
+    /// Performs a round of a delta query with all its pages.
     async fn round(&mut self, name: &str, segment: &str) -> Result<(), GraphError> {
         let folder = self.folder(name);
         let not_shown = folder.not_shown();
@@ -221,7 +221,7 @@ impl GraphVisit<'_> {
                     return Ok(());
                 }
                 (None, None) => {
-                    // What is missing can't be known.
+                    // It is unknown which entries are missing.
                     folder.link = None;
                     return Err(broken("ended without a link"));
                 }
@@ -231,9 +231,9 @@ impl GraphVisit<'_> {
         Err(broken("has too many pages"))
     }
 
-    /// Compares the newest messages with those that delta queries have returned. What is found here
-    /// first may have come a moment ago, so only an earlier listing of this kind says when it was
-    /// not there yet.
+    /// Compares the newest messages with those that delta queries have returned. Messages found
+    /// here first may have arrived very recently, so only an earlier direct listing shows when they
+    /// were absent.
     async fn check(&mut self, name: &str, segment: &str) -> Result<(), GraphError> {
         let folder = self.folder(name);
         let began = Moment::now();
@@ -259,7 +259,7 @@ impl GraphVisit<'_> {
         let total = page.entries.len();
         let new = folder.note(page.entries, Moment::of(response.ended), before);
         folder.check_began = Some(began);
-        // If all of a full page are new, there may be more of them.
+        // If all messages of a full page are new, there may be more of them.
         folder.checked = (new < CHECKED || total < CHECKED).then_some(began);
         if missed > 0 && !folder.is_incomplete {
             folder.is_incomplete = true;
@@ -281,7 +281,7 @@ impl GraphVisit<'_> {
             GraphError::Unreadable("Microsoft Graph did not return a list of messages".to_owned())
         })?;
         if page.entries.iter().any(|entry| !entry.is_removed && !entry.is_marked) {
-            // Subjects of other people's mails.
+            // Contains subjects of other people's mails.
             self.graph.wire.withhold(mark);
         }
         Ok((response, page))
@@ -339,11 +339,11 @@ mod tests {
         assert_eq!(folder.note(vec![entry("a", false), entry("b", false)], now, None), 2);
         assert!(folder.fresh.values().all(|seen| seen.is_old));
         folder.listed = Some(now);
-        // Marked as read: an update.
+        // Marked as read, which is only an update.
         assert_eq!(folder.note(vec![entry("a", false)], now, Some(now)), 0);
         assert_eq!(folder.note(vec![entry("a", true), entry("c", false)], now, Some(now)), 1);
         assert!(!folder.fresh.contains_key("a") && !folder.fresh["c"].is_old);
-        // Moved away and back.
+        // Moved to another folder and back.
         assert_eq!(folder.note(vec![entry("a", false)], now, Some(now)), 1);
     }
 }

@@ -1,7 +1,8 @@
-//! Microsoft Graph (<https://learn.microsoft.com/graph/api/resources/mail-api-overview>).
+//! Pick-ups over Microsoft Graph
+//! (<https://learn.microsoft.com/graph/api/resources/mail-api-overview>).
 //!
-//! Folders are listed by delta queries, so that a visit without news costs one request a folder.
-//! A message is ours only by the signature in its MIME content, as everywhere; only such messages
+//! Folders are listed by delta queries, so that a visit without news costs one request per folder.
+//! As elsewhere, a message is ours only by the signature in its MIME content. Only such messages
 //! are deleted, by identifiers that stay the same when a message is moved.
 
 mod deletion;
@@ -27,9 +28,9 @@ use super::{
 };
 use crate::mail_test::{evidence::Moment, token::Token};
 
-/// The longest response that is not a mail, in bytes.
+/// Maximum size in bytes of a response that is not a mail.
 const MAX_REPLY: usize = 4 * 1024 * 1024;
-/// How long suggestions for folders that could not be opened are remembered.
+/// Time for which suggestions for folders that could not be opened are remembered.
 const SUGGESTED_FOR: Micros = Micros::from_secs(3600);
 
 /// A listed message that has not been classified.
@@ -39,26 +40,26 @@ struct Seen {
     shown: Moment,
     /// Arrival by the server's clock (`receivedDateTime`).
     received: Option<UtcMicros>,
-    /// Its subject or its Message-ID looks like ours.
+    /// Whether its subject or its Message-ID resembles ours.
     is_marked: bool,
-    /// It was there at the first visit.
+    /// Whether it was present at the first visit.
     is_old: bool,
     /// Number of failed attempts to read it.
     tries: u8,
 }
 
-/// A mail of ours that is still there.
+/// One of our mails that is still present.
 #[derive(Debug, Clone)]
 struct Ours {
     token: Token,
     finding: Finding,
     seen: Seen,
     receive: Micros,
-    /// Its beginning; empty once it has been left for others.
+    /// Beginning of the mail; empty after it has been left for others.
     mail: Vec<u8>,
 }
 
-/// A mail of ours that is to be deleted.
+/// One of our mails to be deleted.
 #[derive(Debug, Clone, Copy, Default)]
 struct Doomed {
     tries: u8,
@@ -67,7 +68,7 @@ struct Doomed {
 /// State of a folder between visits.
 #[derive(Debug, Default)]
 struct Folder {
-    /// The folder in paths: a well-known name, or its identifier.
+    /// The folder as a path segment: a well-known name, or its identifier.
     segment: Option<String>,
     /// Entries of a page, if the service failed to return more in time.
     page: Option<u32>,
@@ -75,15 +76,15 @@ struct Folder {
     link: Option<String>,
     /// Start of the last complete round.
     listed: Option<Moment>,
-    /// Start of the last listing without the delta query, if it showed all that was new.
+    /// Start of the last direct listing, if it showed all new messages.
     checked: Option<Moment>,
-    /// The same, whatever it showed.
+    /// Start of the last direct listing.
     check_began: Option<Moment>,
-    /// Delta queries of this folder were seen to miss messages.
+    /// Whether delta queries of this folder were seen to miss messages.
     is_incomplete: bool,
-    /// Identifiers of all messages that were listed and are still there.
+    /// Identifiers of all listed messages that still exist.
     known: std::collections::HashSet<String>,
-    /// Messages to be classified.
+    /// Messages to classify.
     fresh: HashMap<String, Seen>,
     ours: BTreeMap<String, Ours>,
     doomed: HashMap<String, Doomed>,
@@ -93,18 +94,18 @@ struct Folder {
 #[derive(Debug, Default)]
 pub(super) struct Memory {
     folders: HashMap<String, Folder>,
-    /// The service has asked for patience until then, in these words.
+    /// End of the wait requested by the service, and its message.
     held_back: Option<(Moment, String)>,
-    /// The service does not know `permanentDelete`, as in national clouds.
+    /// Whether the service lacks `permanentDelete`, as in national clouds.
     lacks_permanent_delete: bool,
-    /// A deletion was refused, and a warning was logged.
+    /// Whether a refused deletion was already logged.
     has_warned: bool,
     /// Suggestions for folders that could not be opened.
     suggestions: HashMap<String, (Moment, String)>,
 }
 
 impl Memory {
-    /// Returns the failure of a visit that the service has asked not to make yet.
+    /// Returns the failure of a visit that the service has asked to postpone.
     pub(super) fn held_back(&self) -> Option<PickupError> {
         let (until, text) = self.held_back.as_ref()?;
         let left = *until - Moment::now();
@@ -120,13 +121,13 @@ struct GraphVisit<'a> {
     graph: Graph,
     target: VisitTarget<'a>,
     credentials: Credentials,
-    /// The token was replaced in this visit already.
+    /// Whether the token was already replaced in this visit.
     is_renewed: bool,
     memory: &'a mut Memory,
     visit: &'a mut Visit,
 }
 
-/// Does what a visit is for, on a connection that has just been opened.
+/// Performs the visit on a newly opened connection.
 pub(super) async fn converse(
     wire: Wire,
     target: VisitTarget<'_>,
@@ -179,7 +180,7 @@ impl<'a> GraphVisit<'a> {
         }
     }
 
-    /// Notes how long obtaining the token took: here, that is logging in.
+    /// Records the time that obtaining the token took, which counts as the login.
     fn log_in(&mut self) -> Result<(), PickupError> {
         let stage = Stage::PickupLogin;
         if self.target.credentials.is_none() {
@@ -199,7 +200,7 @@ impl<'a> GraphVisit<'a> {
         Ok(())
     }
 
-    /// Sends a request, with another token if the first is rejected.
+    /// Sends a request, with another token if the first one is rejected.
     async fn ask(&mut self, stage: Stage, request: &Request<'_>) -> Result<Response, GraphError> {
         self.target.door.whereabouts.note(Some(stage));
         let result = self.graph.send(request).await;
@@ -233,7 +234,7 @@ impl<'a> GraphVisit<'a> {
         result
     }
 
-    /// The failure of a visit that a failed request means.
+    /// Returns the failure of a visit caused by a failed request.
     fn failed(&mut self, stage: Stage, error: &GraphError) -> PickupError {
         match error {
             GraphError::Wire(error) => PickupError::wire(stage, error),
@@ -264,7 +265,7 @@ impl<'a> GraphVisit<'a> {
             };
             match self.search(name, &segment, judge).await {
                 Ok(()) => {}
-                // What the service does not give now, it may give later.
+                // The service may return it later.
                 Err(error) if error.is_passing => failure = failure.or(Some(error)),
                 Err(error) => return Err(error),
             }
@@ -272,7 +273,7 @@ impl<'a> GraphVisit<'a> {
         failure.map_or(Ok(()), Err)
     }
 
-    /// Finds a folder. One that is not there is noted; without the first there is nothing to
+    /// Finds a folder. A missing one is recorded; without the first folder there is nothing to
     /// measure.
     async fn open(
         &mut self,
@@ -298,7 +299,7 @@ impl<'a> GraphVisit<'a> {
         Ok(None)
     }
 
-    /// Says what folders there are in place of one that is not there, asking at most once an hour.
+    /// Suggests existing folders in place of a missing one, asking the server at most once an hour.
     async fn suggestion(&mut self, name: &str) -> Result<String, PickupError> {
         if let Some((at, suggestion)) = self.memory.suggestions.get(name)
             && Moment::now() - *at < SUGGESTED_FOR
@@ -319,7 +320,7 @@ impl<'a> GraphVisit<'a> {
         Ok(suggestion)
     }
 
-    /// Lists a folder, reads what is ours, and deletes it.
+    /// Lists a folder, and retrieves and deletes our mails.
     async fn search(
         &mut self,
         name: &str,
@@ -327,7 +328,7 @@ impl<'a> GraphVisit<'a> {
         judge: &dyn MailClassifier,
     ) -> Result<(), PickupError> {
         let listed = self.list_folder(name, segment).await;
-        // What is known by now is read and taken in any case.
+        // Messages known so far are read and retrieved in any case.
         let examined = match &listed {
             Err(error) if !error.is_passing => return listed,
             _ => self.examine(name, judge).await,
@@ -337,7 +338,7 @@ impl<'a> GraphVisit<'a> {
         examined?;
         taken?;
         if let Err(error) = deleted {
-            // The deletion is tried again; what was found counts.
+            // The deletion is retried later; the findings count.
             match self.visit.found.iter().any(|found| found.receive.is_some()) {
                 true => tracing::debug!(folder = name, %error, "test mails not deleted"),
                 false => return Err(error),

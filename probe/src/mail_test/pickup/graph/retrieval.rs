@@ -1,5 +1,5 @@
-//! Reads listed messages as MIME (<https://learn.microsoft.com/graph/outlook-get-mime-message>) and
-//! takes the test mails.
+//! Reads listed messages as MIME (<https://learn.microsoft.com/graph/outlook-get-mime-message>),
+//! and retrieves those that are ours.
 
 use std::cmp::Reverse;
 
@@ -12,25 +12,26 @@ use super::{
 };
 use crate::mail_test::{classify::may_notify, evidence::Moment};
 
-/// Maximum number of bytes read of a test mail.
+/// Maximum size in bytes of our mails that are read.
 const MAX_MAIL: usize = 128 * 1024 * 1024;
-/// Maximum number of bytes read of a message that does not look like a test mail: it may be a
+/// Maximum number of bytes read of a message that does not resemble ours, because it may be a
 /// notification.
 const MAX_OTHER: usize = 128 * 1024;
-/// Maximum number of bytes read of a notification: images and HTML may precede the returned mail.
+/// Maximum number of bytes read of a notification, because pictures and HTML may precede the
+/// returned mail.
 const MAX_NOTIFICATION: usize = 1024 * 1024;
-/// Maximum number of messages read per pick-up.
+/// Maximum number of messages read in one visit.
 const MAX_A_VISIT: usize = 64;
-/// Maximum number of messages read per pick-up that were present at the first one and don't look
-/// like test mails.
+/// Maximum number of messages from before the first visit that don't resemble ours and are read in
+/// one visit.
 const OLD_A_VISIT: usize = 8;
 /// Maximum number of attempts to read a message.
 const TRIES: u8 = 100;
-/// Maximum number of remembered mails that were left for other tests.
+/// Maximum number of remembered mails that were left for others.
 const MAX_LEFT: usize = 1000;
 
 impl GraphVisit<'_> {
-    /// Reads listed messages, starting with those that look like test mails.
+    /// Reads listed messages, first those that resemble ours.
     pub(super) async fn examine(
         &mut self,
         name: &str,
@@ -40,8 +41,7 @@ impl GraphVisit<'_> {
         for id in self.due(name) {
             let Some(folder) = self.memory.folders.get_mut(name) else { break };
             let Some(seen) = folder.fresh.get_mut(&id) else { continue };
-            // Counted before the attempt: a message that breaks connections must not stop all
-            // pick-ups.
+            // Counted before the attempt: a message that breaks sessions must not stop all visits.
             seen.tries = seen.tries.saturating_add(1);
             let seen = seen.clone();
             let read = self.read(&id, &seen, judge).await;
@@ -69,8 +69,7 @@ impl GraphVisit<'_> {
                     if !is_passing {
                         return Err(error);
                     }
-                    // A mail that was present at the first pick-up, or for long, is not the one
-                    // that a test waits for.
+                    // An old message is not the expected one.
                     if seen.is_marked && Moment::now() - seen.shown < UNREADABLE_FOR {
                         failure.get_or_insert(PickupError { is_passing: true, ..error });
                     }
@@ -80,7 +79,7 @@ impl GraphVisit<'_> {
         failure.map_or(Ok(()), Err)
     }
 
-    /// Returns the messages to read during this pick-up.
+    /// Returns the messages to read in this visit.
     fn due(&self, name: &str) -> Vec<String> {
         let Some(folder) = self.memory.folders.get(name) else { return Vec::new() };
         let mut due: Vec<(&String, &Seen)> = folder.fresh.iter().collect();
@@ -95,7 +94,7 @@ impl GraphVisit<'_> {
         new.chain(old).map(|(id, _)| (*id).clone()).collect()
     }
 
-    /// Reads a message and classifies it; `None` if it is not a test mail.
+    /// Reads a message and classifies it; returns `None` if it is not ours.
     async fn read(
         &mut self,
         id: &str,
@@ -111,7 +110,7 @@ impl GraphVisit<'_> {
             found = finding(judge, &response.body);
         }
         let Some((token, finding)) = found else {
-            // Other people's mail.
+            // These are other people's mails.
             self.graph.wire.withhold(mark);
             return Ok(None);
         };
@@ -132,7 +131,7 @@ impl GraphVisit<'_> {
         Ok(response)
     }
 
-    /// Returns the test mails that a test waits for, and marks others for deletion.
+    /// Hands out those of our mails that a test waits for, and schedules mails for deletion.
     pub(super) async fn take(
         &mut self,
         name: &str,
@@ -150,7 +149,7 @@ impl GraphVisit<'_> {
             }
             let Some(ours) = folder.ours.remove(&id) else { continue };
             if action == Action::Collect && ours.mail.is_empty() {
-                // It was left for other tests, and a test waits for it after all.
+                // It was left for others, but now a test waits for it.
                 again.push((id, ours.seen));
                 continue;
             }
@@ -175,7 +174,7 @@ impl GraphVisit<'_> {
     }
 }
 
-/// Forgets the oldest mails that were left for other tests if there are too many.
+/// Drops mails that were left for others, once there are many of them.
 fn forget_left(folder: &mut Folder) {
     while folder.ours.len() > MAX_LEFT {
         folder.ours.pop_first();
