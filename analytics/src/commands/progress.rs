@@ -1,10 +1,10 @@
-//! Progress of long work on a terminal; nothing elsewhere.
+//! Shows the progress of long work on a terminal, and nothing elsewhere.
 
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressFinish, ProgressStyle};
 
-/// Shorter work shows nothing.
+/// Duration of work below which nothing is shown.
 const TICK: Duration = Duration::from_millis(200);
 
 /// Shows a spinner for work of unknown duration.

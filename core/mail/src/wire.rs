@@ -264,7 +264,7 @@ impl Wire {
     /// the first connection stay.
     ///
     /// # Errors
-    /// [`WireError`] says which step failed.
+    /// [`WireError`] distinguishes the steps.
     pub async fn reopen(&mut self, endpoint: &Endpoint, step: Duration) -> Result<(), WireError> {
         self.transcript.note("connecting again");
         let new = match Self::connect(endpoint, step).await {

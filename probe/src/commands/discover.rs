@@ -1,4 +1,4 @@
-//! `mailqos-probe discover`: finds the mail servers of an address, tries them without logging in,
+//! `mailqos-probe discover`: finds the mail servers of an address, tests them without logging in,
 //! and shows where they were found. Nothing is written.
 
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
@@ -27,7 +27,7 @@ pub(super) struct Args {
     format: Format,
 }
 
-// How servers are looked for. (No doc comment: clap would take it for that of the command.)
+// Options of the discovery. (Not a doc comment, because clap would use it for the command.)
 #[derive(Debug, Clone, clap::Args)]
 pub(super) struct DiscoveryArgs {
     /// Name server for SRV and MX records, such as 192.0.2.53 or [2001:db8::53]:5353 [default: the
@@ -57,7 +57,7 @@ fn name_server(text: &str) -> Result<SocketAddr, String> {
         .map_err(|_| "not an IP address, with or without a port".into())
 }
 
-/// Parses an address of the command line.
+/// Parses a mail address from the command line.
 pub(super) fn parse(text: &str) -> Result<MailAddress, Failure> {
     text.parse().map_err(|error| {
         Failure::Usage(format!(
@@ -93,7 +93,7 @@ pub(super) async fn run(args: Args) -> Result<ExitCode, Failure> {
     }
 }
 
-/// Explains with a remedy why no servers were chosen.
+/// Explains why no servers were chosen, with a remedy.
 pub(super) fn explain(problem: &NoChoice<'_>, address: &MailAddress) -> String {
     match problem {
         NoChoice::NeedsConsent(choice) => {
@@ -117,13 +117,14 @@ pub(super) fn explain(problem: &NoChoice<'_>, address: &MailAddress) -> String {
     }
 }
 
-/// Describes what was found, one line per look-up and server.
+/// Describes the findings, one line per look-up and server.
 pub(super) fn describe(found: &Discovery) -> Vec<String> {
     let mut lines = Vec::new();
     for lookup in &found.lookups {
         let mark = match lookup.outcome {
             Outcome::Found => "✓",
-            // Most domains publish few of the records: listing the others would hide what is there.
+            // Most domains publish only a few of the records; listing the missing ones would
+            // obscure them.
             Outcome::Nothing if lookup.what.starts_with("SRV ") => continue,
             Outcome::Nothing => "–",
             Outcome::Failed => "✗",

@@ -60,7 +60,7 @@ impl Certificates {
             return None;
         }
         let mut warned = self.0.lock().ignore_poison();
-        // If the clock was set back since, a day counts as passed.
+        // If the clock has been set back since then, a day counts as passed.
         let lately = |at: &UtcMicros| *at <= now && now - *at < AGAIN;
         if warned.get(server).is_some_and(lately) {
             return None;

@@ -1,4 +1,4 @@
-//! Servers found by the address of the mailbox, in place of options and prompts.
+//! Finds the servers by the address of the mailbox, in place of options and prompts.
 
 use std::io::Write as _;
 
@@ -73,12 +73,12 @@ pub(super) async fn find_servers(prompter: Prompter, args: &mut Args) -> Result<
     Ok(())
 }
 
-/// The protocol of an option.
+/// Parses the protocol of an option.
 fn protocol(word: &str) -> Option<Protocol> {
     [Protocol::Imap, Protocol::Pop3].into_iter().find(|protocol| protocol.word() == word)
 }
 
-/// Fills in the options that are not set.
+/// Fills in the missing options.
 fn fill(args: &mut Args, choice: &Choice<'_>) {
     let mailbox = &choice.mailbox.server;
     if args.preset.is_none() {

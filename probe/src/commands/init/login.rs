@@ -212,7 +212,7 @@ fn write(path: &Path, secret: &Secret, fresh: bool) -> Result<(), Failure> {
     file.and_then(|mut file| file.write_all(secret.expose().as_bytes())).map_err(failed)
 }
 
-/// An OAuth 2.0 application that obtains tokens, as far as options set it.
+/// Options for an OAuth 2.0 application that obtains tokens.
 struct Application {
     preset: Option<&'static Provider>,
     client_id: Option<String>,

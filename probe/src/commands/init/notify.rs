@@ -1,4 +1,5 @@
-//! Who is notified of alarms: asked for, tried, and written as the action list `default`.
+//! Sets up who is notified of alarms: prompts for a channel, tests it, and writes the action list
+//! `default`.
 
 use std::{io::Write as _, path::PathBuf};
 
@@ -20,7 +21,7 @@ use crate::commands::{
     edit::{Edit, inline},
 };
 
-/// The list that monitors use unless they name another one.
+/// Action list that monitors use by default.
 const DEFAULT: &str = "default";
 /// Name of the mail server and of its account in the configuration.
 const ALARMS: &str = "alarms";
@@ -29,7 +30,8 @@ const OF_LIST: &str = "Who is notified when mail fails. Try it: mailqos-probe ac
 /// Comment above the mail server.
 const OF_SERVER: &str = "Sends the notifications; it must not depend on the tested servers.";
 
-// Who is notified of alarms. (No doc comment: clap would take it for that of the command.)
+// Options for who is notified of alarms. (Not a doc comment, because clap would use it for the
+// command.)
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Notifications")]
 pub(super) struct NotifyArgs {
@@ -77,18 +79,18 @@ pub(super) struct NotifyArgs {
     notify_token_file: Option<PathBuf>,
 }
 
-/// How connections are tried.
+/// Settings for testing connections.
 #[derive(Debug, Clone)]
 pub(super) struct Connections {
-    /// Don't connect: write everything untried.
+    /// Whether everything is written without testing.
     pub(super) offline: bool,
-    /// Pin untrusted certificates.
+    /// Whether untrusted certificates are pinned.
     pub(super) pin: bool,
-    /// The file of a certificate authority.
+    /// File of a certificate authority.
     pub(super) ca_file: Option<PathBuf>,
 }
 
-/// A channel of notifications.
+/// A notification channel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Channel {
     Email,
@@ -119,10 +121,10 @@ impl Channel {
     }
 }
 
-/// What will be added to the configuration.
+/// Tables to add to the configuration.
 #[derive(Default)]
 struct Draft {
-    /// Kind, name, comment and content of each table, in their order.
+    /// Kind, name, comment and content of each table, in order.
     tables: Vec<(&'static str, String, &'static str, Table)>,
 }
 
@@ -140,8 +142,8 @@ impl Draft {
 }
 
 impl NotifyArgs {
-    /// Refuses options that contradict each other or the existing configuration, before anything
-    /// is written.
+    /// Rejects options that contradict each other or the existing configuration, before anything is
+    /// written.
     pub(super) fn check(&self, there: Option<&Config>) -> Result<(), Failure> {
         let email = [
             ("--notify-to", self.notify_to.is_some()),
@@ -186,8 +188,8 @@ impl NotifyArgs {
         Ok(())
     }
 
-    /// Asks who is notified, tries it and writes the action list `default`; returns whether someone
-    /// is notified. What is not accepted is not written.
+    /// Prompts for who is notified, tests the channel and writes the action list `default`; returns
+    /// whether someone is notified. A channel that is not accepted is not written.
     pub(super) async fn set_up(
         self,
         prompter: Prompter,
@@ -225,12 +227,12 @@ impl NotifyArgs {
                 return Ok(true);
             }
             secrets.forget();
-            // What was refused is asked for again.
+            // After a rejection, the values are prompted for again.
             args = Self::unset();
         }
     }
 
-    /// Without any option: everything is asked for.
+    /// Returns empty options, so that everything is prompted for.
     fn unset() -> Self {
         Self {
             notify: None,
@@ -263,7 +265,7 @@ impl NotifyArgs {
         Ok(Channel::ALL.get(chosen.index).copied())
     }
 
-    /// A mail through a server that is not tested.
+    /// Returns a mail action through a server that is not tested.
     async fn email(
         &mut self,
         prompter: Prompter,
@@ -290,7 +292,7 @@ impl NotifyArgs {
         Ok(draft)
     }
 
-    /// A mail server of the configuration that is to be used.
+    /// Returns the configured mail server to use.
     fn existing_server(
         &self,
         prompter: Prompter,
@@ -314,7 +316,7 @@ impl NotifyArgs {
         Ok(known.into_iter().nth(chosen.index))
     }
 
-    /// Adds a mail server, which is tried; returns its name.
+    /// Adds and tests a mail server; returns its name.
     async fn new_server(
         &mut self,
         draft: &mut Draft,
@@ -373,7 +375,7 @@ impl NotifyArgs {
         Ok(name)
     }
 
-    /// The account of the mail server; `None` without a login.
+    /// Returns the account of the mail server, or `None` without a login.
     fn login(
         &mut self,
         prompter: Prompter,
@@ -405,7 +407,7 @@ impl NotifyArgs {
         Ok(Some(table))
     }
 
-    /// A request to a service.
+    /// Returns a request to a service.
     fn webhook(
         &mut self,
         channel: Channel,
@@ -449,7 +451,7 @@ fn has_list(config: &Config) -> bool {
     config.action_lists.contains_key(DEFAULT)
 }
 
-/// The hosts that monitors test.
+/// Returns the hosts that monitors test.
 fn tested_hosts(config: &Config) -> Vec<String> {
     let smtp = config.monitors.values().filter_map(|monitor| monitor.kind.smtp());
     smtp.map(|endpoint| endpoint.server.to_ascii_lowercase()).collect()
@@ -460,7 +462,7 @@ fn is_tested(host: &str, tested: &[String]) -> bool {
     tested.iter().any(|tested| tested.trim_end_matches('.') == host)
 }
 
-/// The address of a topic of ntfy.
+/// Checks that a text is the URL of an ntfy topic.
 fn is_topic(text: &str) -> Result<(), String> {
     is_word(text)?;
     Place::parse(text).map_err(|error| error.to_string())?;
@@ -471,8 +473,8 @@ fn is_topic(text: &str) -> Result<(), String> {
     }
 }
 
-/// Sends a test message through the action list of a configuration that is not written yet; returns
-/// whether it is to be written. A failure can be repeated or accepted by a person.
+/// Sends a test message through the action list of an unwritten configuration; returns whether to
+/// write it. After a failure, the user can retry or accept it.
 async fn is_accepted(edit: &Edit, global: &Global, prompter: Prompter) -> Result<bool, Failure> {
     const AGAIN: &str = "try again";
     const CHANGE: &str = "choose again who is notified";
