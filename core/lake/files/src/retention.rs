@@ -1,5 +1,5 @@
 //! Retention: determines which days of a lake are old enough to be removed, and removes them. The
-//! probe removes days of its own site, whether the lake is in a folder or an object store. `lake
+//! probe removes days of its site, whether the lake is in a folder or an object store. `lake
 //! retain` of analytics removes those of any site in a folder.
 
 use std::{
