@@ -189,7 +189,7 @@ pub(crate) fn notices(probe: &Probe, sees_all: bool, locale: &Locale) -> Vec<Not
         Health::Silent => add(
             "bad",
             fill(tag, "The probe {0} has been silent for {1}", &[&probe.site, &age]),
-            format!("{} {states}", fill(tag, "Its last status is of {0}.", &[&at])),
+            format!("{} {states}", fill(tag, "Its last status is from {0}.", &[&at])),
         ),
         Health::Unreadable => add(
             "bad",
