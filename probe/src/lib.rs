@@ -4,6 +4,7 @@ pub mod alarm;
 pub mod boot;
 pub mod commands;
 pub mod control;
+pub mod heartbeat;
 pub mod mail_test;
 mod mailbox_test;
 pub mod maintenance;

@@ -19,7 +19,7 @@ use tokio::sync::RwLock;
 use tokio_cron_scheduler::{Job, JobScheduler};
 
 use super::{Failure, Global, print};
-use crate::schedule;
+use crate::schedule::{self, Passes};
 
 /// Options of `schedule`.
 #[derive(Debug, clap::Args)]
@@ -203,6 +203,9 @@ pub(super) struct Schedules {
     scheduler: JobScheduler,
     clock: Clock,
     steps: Steps,
+    passes: Arc<Passes>,
+    /// Sends heartbeats.
+    beating: tokio::task::JoinHandle<()>,
 }
 
 /// The configuration, which is replaced when it is reloaded.
@@ -225,10 +228,13 @@ impl Schedules {
         let scheduled = all.iter().filter(|definition| definition.schedule.is_some()).count();
         tracing::info!(reports = scheduled, folder = %config.reports.display(), "schedules started");
         let working = Arc::new(RwLock::new(()));
-        let scheduler = ticking(shared, &working).await?;
+        let passes = Arc::new(Passes::default());
+        let scheduler = ticking(shared, &working, &passes).await?;
+        let beating = tokio::spawn(schedule::beat(Arc::clone(shared), Arc::clone(&passes)));
         let clock = Clock::resume(None);
         let steps = Steps::new(clock.now());
-        Ok(Self { config: Arc::clone(shared), working, scheduler, clock, steps })
+        let config = Arc::clone(shared);
+        Ok(Self { config, working, scheduler, clock, steps, passes, beating })
     }
 
     /// Starts the scheduler again if the system clock was set: it waits for a moment of the clock
@@ -236,7 +242,7 @@ impl Schedules {
     async fn follow_clock(&mut self) -> Result<(), Failure> {
         if let Some(by) = self.steps.since_last(self.clock.now()) {
             tracing::warn!(%by, "system clock was set");
-            let new = ticking(&self.config, &self.working).await?;
+            let new = ticking(&self.config, &self.working, &self.passes).await?;
             let mut old = std::mem::replace(&mut self.scheduler, new);
             old.shutdown().await.map_err(Failure::work)?;
         }
@@ -274,6 +280,7 @@ pub(super) async fn run_until_stopped(
         return Ok(());
     };
     tracing::info!("stopping; reports and deliveries in progress are finished first");
+    schedules.beating.abort();
     schedules.scheduler.shutdown().await.map_err(Failure::work)?;
     tokio::select! {
         _ = schedules.working.write() => {}
@@ -290,11 +297,14 @@ pub(super) async fn run_until_stopped(
 async fn ticking(
     config: &Arc<std::sync::RwLock<Arc<Config>>>,
     working: &Arc<RwLock<()>>,
+    passes: &Arc<Passes>,
 ) -> Result<JobScheduler, Failure> {
     let scheduler = JobScheduler::new().await.map_err(Failure::work)?;
     let (job_config, job_working) = (Arc::clone(config), Arc::clone(working));
+    let job_passes = Arc::clone(passes);
     let job = Job::new_async(TICK, move |_, _| {
         let (config, working) = (Arc::clone(&job_config), Arc::clone(&job_working));
+        let (of_reports, of_deliveries) = (Arc::clone(&job_passes), Arc::clone(&job_passes));
         Box::pin(async move {
             // Passes may overlap: a report or target that one of them is processing is skipped by
             // the others.
@@ -302,15 +312,28 @@ async fn ticking(
             let config = Arc::clone(&config.read().ignore_poison());
             let (reports, guard) = (Arc::clone(&config), Arc::clone(&working).read_owned().await);
             tokio::spawn(async move {
-                if let Err(failure) = make(&reports, now).await {
-                    trouble(&reports, &failure).await;
+                match make(&reports, now).await {
+                    Ok(true) => of_reports.generated(None),
+                    Ok(false) => {
+                        let problem = "a definition is invalid or a report could not be generated";
+                        of_reports.generated(Some(problem.to_owned()));
+                    }
+                    Err(failure) => {
+                        of_reports.generated(Some(failure.text()));
+                        trouble(&reports, &failure).await;
+                    }
                 }
                 drop(guard);
             });
             let guard = working.read_owned().await;
             tokio::spawn(async move {
-                if let Err(failure) = deliver(&config, now).await {
-                    trouble(&config, &failure).await;
+                match deliver(&config, now).await {
+                    // A delivery that is retried is reported by the action list.
+                    Ok(_) => of_deliveries.delivered(None),
+                    Err(failure) => {
+                        of_deliveries.delivered(Some(failure.text()));
+                        trouble(&config, &failure).await;
+                    }
                 }
                 drop(guard);
             });

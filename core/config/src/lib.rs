@@ -12,6 +12,7 @@ mod alarm;
 mod calendar;
 mod console;
 mod from_toml;
+mod heartbeat;
 mod hours;
 mod kind;
 mod mail_server;
@@ -49,6 +50,7 @@ pub use alarm::{AlarmRule, PercentileRule, Threshold, Timing};
 pub use calendar::{Calendar, Cron};
 pub use console::ConsoleOptions;
 pub use from_toml::{DateText, FromToml};
+pub use heartbeat::{Heartbeat, HeartbeatService};
 pub use hours::{Hours, Span, time_of_day, weekday};
 pub use kind::{Kind, MailQos, Mailbox, TestKind};
 pub use maintenance::{Maintenance, Window};
@@ -128,6 +130,8 @@ pub struct Config {
     pub console: ConsoleOptions,
     /// Addresses (`HOST:PORT`) that show whether the probe itself has a network connection.
     pub references: Vec<String>,
+    /// The heartbeat of the probe.
+    pub heartbeat: Option<Heartbeat>,
     /// Targets to which reports can be delivered.
     pub targets: BTreeMap<Name, Target>,
     /// Settings of all deliveries.
@@ -382,6 +386,15 @@ impl Config {
         }
         if let Some(address) = &self.proxy.address {
             found.push(("proxy".to_owned(), address));
+        }
+        for (what, heartbeat) in [
+            ("heartbeat", &self.heartbeat),
+            ("the heartbeat of report schedules", &self.delivery.heartbeat),
+        ] {
+            let sources = heartbeat.iter().flat_map(|heartbeat| {
+                std::iter::once(&heartbeat.url).chain(&heartbeat.key).chain(&heartbeat.proxy)
+            });
+            found.extend(sources.map(|source| (what.to_owned(), source)));
         }
         for (name, account) in &self.accounts {
             match &account.login {

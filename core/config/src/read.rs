@@ -12,7 +12,7 @@ use mailqos_model::{InvalidName, Micros, MonitorId, Name, SiteName};
 
 use super::{
     Config, DataLocation, DeliveryOptions, Limits, ObjectStoreOptions, Problem, Problems, Severity,
-    Table, account, actions, alarm, console,
+    Table, account, actions, alarm, console, heartbeat,
     key::{Defaulted, Optional, key},
     mail_server, maintenance, monitor, object_store, operator, proxy,
     reference::Key,
@@ -80,6 +80,9 @@ keys! {
         allow_plaintext_secrets: Defaulted<bool> = key().default("false");
         /// The address of the OpenMetrics endpoint: `127.0.0.1:9925`.
         metrics: Optional<String> = key().otherwise("no endpoint");
+        /// Requests to a service that raises an alarm when they stop: sent only while tests run, samples
+        /// are recorded and at least one alarm channel works.
+        heartbeat: Key = Key::table(&["heartbeat"]);
         /// `HOST:PORT` of devices that answer as long as the probe has a network connection.
         reference_addresses: Defaulted<Vec<String>> = key().default("[]");
         /// The folder with your own report templates.
@@ -198,7 +201,8 @@ fn read(path: &Path, mut root: Table, problems: &mut Problems) -> Option<Config>
     }
     config.action_lists = actions::read(named.take("action_list"), plaintext, &config, problems);
     config.targets = target::read(named.take("target"), &config, problems);
-    config.delivery = target::read_delivery(&mut root, &ROOT_MORE.delivery, &config, problems);
+    config.delivery =
+        target::read_delivery(&mut root, &ROOT_MORE.delivery, (&config, plaintext), problems);
     let monitors = named.take::<MonitorId>("monitor");
     let complete = named.complete;
     if let Some(defaults) = &defaults {
@@ -313,6 +317,7 @@ fn top_of_file(
         metrics: metrics(root, problems),
         console: console::read(root, &ROOT_MORE.console, problems),
         references: references(root, problems),
+        heartbeat: heartbeat::read(root, &ROOT_MORE.heartbeat, plaintext, problems),
         targets: BTreeMap::new(),
         delivery: DeliveryOptions::default(),
         service_levels: BTreeMap::new(),

@@ -14,7 +14,7 @@ use mailqos_model::{AccountName, Micros, Name};
 use mailqos_net::Trust;
 
 use super::{
-    Config, Endpoint, ObjectStoreOptions, Problems, Table, TlsMode,
+    Config, Endpoint, Heartbeat, ObjectStoreOptions, Problems, Table, TlsMode, heartbeat,
     key::{Defaulted, Optional, OptionalWord, Required, Word as Choice, key},
     object_store,
     reference::Key,
@@ -23,7 +23,7 @@ use super::{
 };
 
 /// Settings of all deliveries: the table `delivery`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct DeliveryOptions {
     /// How long a delivery is retried before it is given up.
     pub patience: Micros,
@@ -33,6 +33,8 @@ pub struct DeliveryOptions {
     pub longest_pause: Micros,
     /// Action list for deliveries that are given up.
     pub action_list: Option<Name>,
+    /// The heartbeat of report schedules.
+    pub heartbeat: Option<Heartbeat>,
 }
 
 impl Default for DeliveryOptions {
@@ -42,6 +44,7 @@ impl Default for DeliveryOptions {
             first_pause: Micros::from_secs(30),
             longest_pause: Micros::from_secs(3_600),
             action_list: None,
+            heartbeat: None,
         }
     }
 }
@@ -224,7 +227,7 @@ const KINDS: [(&str, Word); 6] = [
 pub(super) fn read_delivery(
     root: &mut Table,
     key: &Key,
-    config: &Config,
+    (config, plaintext): (&Config, bool),
     problems: &mut Problems,
 ) -> DeliveryOptions {
     let mut table = root.table_or_empty(key, problems);
@@ -239,6 +242,7 @@ pub(super) fn read_delivery(
             &config.action_lists,
             problems,
         ),
+        heartbeat: heartbeat::read(&mut table, &DELIVERY.heartbeat, plaintext, problems),
     };
     table.finish(problems);
     options
@@ -296,6 +300,8 @@ keys! {
         /// The action list for deliveries that were given up, rejected recipients, and reports that
         /// can't be generated.
         action_list: Optional<Name> = key().otherwise("failures are only logged");
+        /// Requests to a service that raises an alarm when they stop: sent only while report schedules run.
+        heartbeat: Key = Key::table(&["delivery.heartbeat"]);
     }
 }
 

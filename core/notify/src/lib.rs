@@ -11,6 +11,7 @@ mod email;
 mod escapes;
 #[cfg(feature = "test-hooks")]
 pub mod fuzzing;
+mod heartbeat;
 mod letter;
 mod notice;
 mod notification;
@@ -23,6 +24,7 @@ mod webhook;
 
 pub use self::{
     channel::{Channel, ChannelId, LostChannel, StoredChannel},
+    heartbeat::{Beat, Beaten, send_heartbeat},
     notice::{notify, send_notice},
     notification::{LogLine, Notification, Program},
     send::{Accepted, Outcome, Refused, check, preview, send},

@@ -6,7 +6,7 @@ use mailqos_base::{SecretSource, zones};
 use mailqos_config::{Config, DataLocation, Monitor, Severity};
 
 use super::{Failure, Global, print_line, proxies};
-use crate::{mailbox_test, record::Recorder};
+use crate::{heartbeat, mailbox_test, record::Recorder};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -79,13 +79,18 @@ pub(super) async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure
     for line in &missing {
         tracing::warn!(file = %config.file.display(), problem = %line, "problem with a secret");
     }
-    let unnotified = unnotified(&config);
-    if let Some(line) = &unnotified {
+    let mut doubts: Vec<String> = unnotified(&config).into_iter().collect();
+    if config.heartbeat.is_some() && heartbeat::routes(&config).is_empty() {
+        doubts.push(
+            "no heartbeat will be sent, because no alarm channel is configured; add \
+             [action_list.default]"
+                .to_owned(),
+        );
+    }
+    for line in &doubts {
         tracing::warn!(file = %config.file.display(), "{line}");
     }
-    let warnings = config.warnings.count(Severity::Warning)
-        + missing.len()
-        + usize::from(unnotified.is_some());
+    let warnings = config.warnings.count(Severity::Warning) + missing.len() + doubts.len();
     let plural = |count: usize| if count == 1 { "" } else { "s" };
     let monitors = config.monitors.len();
     let enabled = config.monitors.values().filter(|monitor| monitor.enabled).count();

@@ -59,6 +59,7 @@ pub(super) async fn run(_args: Args, global: &Global) -> Result<ExitCode, Failur
         tester: Arc::clone(&tester),
         board: Arc::clone(&board),
         observed: Arc::clone(&observed),
+        heartbeats: Arc::default(),
         configs,
     });
     let mut helpers = JoinSet::new();
@@ -73,6 +74,7 @@ pub(super) async fn run(_args: Args, global: &Global) -> Result<ExitCode, Failur
     tester.resume().await;
     helpers.spawn(crate::status::publish(Arc::clone(&live)));
     tracing::info!(site = %config.site, monitors = config.monitors.values().filter(|monitor| monitor.enabled).count(), "testing");
+    helpers.spawn(crate::heartbeat::beat(Arc::clone(&live)));
     manager::ready(&mut helpers, Arc::clone(&board));
     let parts = schedule::Parts {
         tester: Arc::clone(&tester),

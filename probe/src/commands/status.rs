@@ -494,6 +494,10 @@ fn problems(probe: &ProbeReport) -> Vec<String> {
     if let Some(problem) = &probe.metrics_problem {
         problems.push(format!("METRICS: {}", terminal::plain(problem)));
     }
+    if let Some(problem) = probe.heartbeat.as_ref().and_then(|heartbeat| heartbeat.problem.as_ref())
+    {
+        problems.push(format!("HEARTBEAT: {}", terminal::plain(problem)));
+    }
     if let Some((count, first)) = untested(probe) {
         problems.push(format!("NOT TESTED: {count}: {}", terminal::plain(&first)));
     }
@@ -624,6 +628,9 @@ fn verdict(status: &StatusResponse) -> (u8, String) {
         troubles.push(format!("samples can't be stored: {problem}"));
     }
     troubles.extend(status.probe.metrics_problem.iter().map(text));
+    let heartbeat =
+        status.probe.heartbeat.iter().filter_map(|heartbeat| heartbeat.problem.as_ref());
+    troubles.extend(heartbeat.map(|problem| format!("heartbeat {}", text(problem))));
     let dead = status.channels.iter().filter(|channel| channel.failures > 0);
     troubles.extend(dead.map(|channel| format!("{} is failing", text(&channel.channel))));
     let blind = untested(&status.probe);

@@ -164,6 +164,18 @@ pub struct ProbeReport {
     pub recorder_problem: Option<String>,
     /// Why metrics can't be served.
     pub metrics_problem: Option<String>,
+    /// The heartbeats, if they are configured.
+    pub heartbeat: Option<HeartbeatReport>,
+}
+
+/// The heartbeats of the probe.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct HeartbeatReport {
+    /// Time at which the service last accepted one.
+    pub accepted_at: Option<Timestamp>,
+    /// Why none is accepted at the moment.
+    pub problem: Option<String>,
 }
 
 /// One monitor.

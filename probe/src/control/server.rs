@@ -24,14 +24,16 @@ use tokio::{
 use super::{
     MAX_REQUEST, PATIENCE, Request, folder,
     response::{
-        Acknowledged, AcknowledgementReport, AlarmReport, ChannelReport, ErrorResponse, LastReport,
-        MaintenanceAdded, MaintenanceEnded, MaintenanceReport, MaintenanceWindow, MonitorReport,
-        ProbeReport, Reloaded, Response, Sealed, Simulated, SimulationEnded, StatusResponse,
+        Acknowledged, AcknowledgementReport, AlarmReport, ChannelReport, ErrorResponse,
+        HeartbeatReport, LastReport, MaintenanceAdded, MaintenanceEnded, MaintenanceReport,
+        MaintenanceWindow, MonitorReport, ProbeReport, Reloaded, Response, Sealed, Simulated,
+        SimulationEnded, StatusResponse,
     },
     socket,
 };
 use crate::{
     alarm::{Alarms, OpenAlarm, State},
+    heartbeat::Heartbeats,
     maintenance::{AddedWindow, Maintenance, Open},
     record::Recorder,
     schedule::{self, Board},
@@ -55,6 +57,8 @@ pub struct RunningProbe {
     pub board: Arc<Board>,
     /// Observations about the monitors, shown by `status`.
     pub observed: Arc<Observed>,
+    /// State of the heartbeats.
+    pub heartbeats: Arc<Heartbeats>,
     /// Notifies the scheduler of a new configuration.
     pub configs: watch::Sender<Arc<Config>>,
 }
@@ -268,6 +272,14 @@ impl RunningProbe {
         })
     }
 
+    fn heartbeat_report(&self) -> Option<HeartbeatReport> {
+        let state = self.heartbeats.state();
+        state.is_configured.then(|| HeartbeatReport {
+            accepted_at: time(state.accepted_at),
+            problem: state.problem,
+        })
+    }
+
     fn probe_report(&self, config: &Config) -> ProbeReport {
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let health = self.recorder.health();
@@ -284,6 +296,7 @@ impl RunningProbe {
             recorder_held: health.held,
             recorder_problem: health.problem,
             metrics_problem: self.observed.metrics_problem(),
+            heartbeat: self.heartbeat_report(),
         }
     }
 

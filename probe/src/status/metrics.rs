@@ -410,6 +410,26 @@ fn troubles(text: &mut String, live: &RunningProbe) {
         "Entries held in memory because the disk does not accept them.",
     );
     let _ = writeln!(text, "mailqos_recorder_held_entries {}", health.held);
+    heartbeats(text, live);
+}
+
+/// Writes the results of heartbeats, if they are configured.
+fn heartbeats(text: &mut String, live: &RunningProbe) {
+    let state = live.heartbeats.state();
+    if !state.is_configured {
+        return;
+    }
+    family(text, "mailqos_heartbeats", "counter", "", "Heartbeats, by result.");
+    let results =
+        [("accepted", state.accepted), ("failed", state.failed), ("withheld", state.withheld)];
+    for (result, count) in results {
+        let _ = writeln!(text, "mailqos_heartbeats_total{{result=\"{result}\"}} {count}");
+    }
+    let name = "mailqos_heartbeat_accepted_timestamp_seconds";
+    family(text, name, "gauge", "seconds", "Time at which the service last accepted a heartbeat.");
+    if let Some(at) = state.accepted_at {
+        let _ = writeln!(text, "{name} {}", seconds(at));
+    }
 }
 
 #[cfg(test)]

@@ -241,6 +241,7 @@ fn status(live: &RunningProbe, running: bool) -> Status {
             skipped: count(&live.board.left_out),
             recorder_problem: live.recorder.health().problem,
             metrics_problem: live.observed.metrics_problem(),
+            heartbeat_problem: live.heartbeats.state().problem,
             alarms: alarms
                 .iter()
                 .filter(|(id, _)| is_own(id))

@@ -9,6 +9,7 @@ use crate::{
     },
     alarm::{AlarmKeys, MonitorAlarmKeys, PercentileKeys, THRESHOLDS},
     console::ConsoleKeys,
+    heartbeat::HeartbeatKeys,
     hours::HoursKeys,
     mail_server::{DkimKeys, MailServerKeys, SenderKeys},
     maintenance::MaintenanceKeys,
@@ -55,6 +56,12 @@ pub const CONFIGURATION: Reference = Reference {
             keys: &[LimitKeys::KEYS],
         },
         Shape {
+            id: "heartbeat",
+            head: "[heartbeat]",
+            about: "Requests to a service that raises an alarm when they stop (Healthchecks, Uptime Kuma, Gatus and others).",
+            keys: &[HeartbeatKeys::KEYS, TrustKeys::KEYS],
+        },
+        Shape {
             id: "object_store",
             head: "[object_store]",
             about: "How to reach the object store of `data`. Missing settings come from the environment, in the same form as for the cloud provider's own tools.",
@@ -71,6 +78,12 @@ pub const CONFIGURATION: Reference = Reference {
             head: "[delivery]",
             about: "Settings for all report deliveries.",
             keys: &[DeliveryKeys::KEYS],
+        },
+        Shape {
+            id: "delivery.heartbeat",
+            head: "[delivery.heartbeat]",
+            about: "The heartbeat of report schedules.",
+            keys: &[HeartbeatKeys::KEYS, TrustKeys::KEYS],
         },
         Shape {
             id: "account",

@@ -65,6 +65,8 @@ pub struct ProbeStatus {
     pub recorder_problem: Option<String>,
     /// Reason why metrics can't be served.
     pub metrics_problem: Option<String>,
+    /// Reason why no heartbeat is accepted.
+    pub heartbeat_problem: Option<String>,
     /// Open alarms about the probe itself: `mailqos.recorder`, `mailqos.probe`.
     pub alarms: BTreeMap<MonitorId, AlarmStatus>,
     /// Notifications about the probe itself that no channel has accepted yet.

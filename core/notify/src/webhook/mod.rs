@@ -13,7 +13,7 @@ use super::{
     Refused,
     template::{self, Escape},
 };
-use crate::Notification;
+use crate::{Notification, heartbeat::percent_encoded};
 
 /// How much of an answer is read, in bytes: enough for the server's error message.
 const MAX_ANSWER: usize = 16 * 1024;
@@ -352,18 +352,6 @@ fn address(
         }
         _ => return Ok(whole.clone()),
     })
-}
-
-fn percent_encoded(text: &str) -> String {
-    let mut encoded = String::new();
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'~') {
-            encoded.push(char::from(byte));
-        } else {
-            encoded.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    encoded
 }
 
 /// Renders the content, which must be JSON.
