@@ -1,6 +1,8 @@
 //! Maintenance windows: configured ones, and those that were added while the probe runs, which
 //! survive a restart.
 
+mod declared;
+
 use std::{
     collections::{BTreeMap, HashMap},
     path::{Path, PathBuf},
@@ -12,6 +14,8 @@ use mailqos_base::lock::IgnorePoison as _;
 use mailqos_config::{Config, Monitor, Window};
 use mailqos_model::{Event, EventKind, Micros, MonitorId, UtcMicros};
 use serde::{Deserialize, Serialize};
+
+pub use declared::DeclaredPeriod;
 
 use crate::record::Recorder;
 
@@ -82,6 +86,8 @@ struct StoredWindows {
     added: Vec<AddedWindow>,
     /// Windows whose start is recorded, with their ends.
     begun: BTreeMap<String, UtcMicros>,
+    /// Past periods that were declared as maintenance.
+    declared: Vec<DeclaredPeriod>,
 }
 
 struct Inner {
@@ -414,6 +420,50 @@ mod tests {
 
     fn id(name: &str) -> MonitorId {
         name.parse().expect("a name")
+    }
+
+    #[test]
+    fn a_past_period_is_declared_and_withdrawn() {
+        let folder = tempfile::tempdir().expect("folder");
+        let config = config(folder.path());
+        std::fs::create_dir_all(config.state.join("site=here")).expect("folder");
+        let maintenance = Maintenance::open(Arc::clone(&config));
+        let now = UtcMicros::now();
+        let ago = |minutes: i64| now - Micros::from_secs(60 * minutes);
+        let period = |name: &str, from, to, monitors: &[&str]| DeclaredPeriod {
+            name: name.to_owned(),
+            monitors: monitors.iter().map(|word| (*word).to_owned()).collect(),
+            from,
+            to,
+            reason: "new disks".to_owned(),
+            by: "anna".to_owned(),
+        };
+        let event = maintenance.declare(period("x", ago(90), ago(30), &["tag:t"]), now);
+        let event = event.expect("declared");
+        assert_eq!(event.kind, EventKind::MaintenanceDeclared);
+        assert_eq!((event.at, event.until), (now, Some(ago(30))));
+        assert_eq!(event.actor.as_deref(), Some("anna"));
+        let detail = event.detail.expect("detail");
+        assert!(detail.contains("\"monitors\":[\"a\"]"), "{detail}");
+        // No alarm, no sample and no planned window is affected.
+        assert!(maintenance.list(now).iter().all(|window| window.name != "x"));
+        for (wrong, said) in [
+            (period("x", ago(20), ago(10), &[]), "already exists"),
+            (period("y", ago(10), ago(20), &[]), "ends before"),
+            (period("y", ago(10), ago(-5), &[]), "only a past period"),
+            (period("y", ago(10), ago(5), &["nothing"]), "matches no monitor"),
+            (period("y", ago(60 * 24 * 401), ago(60 * 24 * 400), &[]), "days ago"),
+            (period("y", ago(60 * 24 * 390), ago(5), &[]), "longer than a year"),
+        ] {
+            let refused = maintenance.declare(wrong, now).expect_err(said);
+            assert!(refused.contains(said), "{refused}");
+        }
+        // It survives a restart, and is withdrawn by its name, once.
+        let again = Maintenance::open(config);
+        assert_eq!(again.declared().len(), 1);
+        let event = again.withdraw("x", "bert", now).expect("withdrawn");
+        assert_eq!(event.kind, EventKind::MaintenanceWithdrawn);
+        assert!(again.withdraw("x", "bert", now).is_err() && again.declared().is_empty());
     }
 
     #[test]

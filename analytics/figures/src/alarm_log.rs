@@ -81,6 +81,8 @@ pub struct Window {
     pub to: Option<UtcMicros>,
     /// Who added it.
     pub by: Option<String>,
+    /// Whether it was declared afterwards; its tests count.
+    pub is_declared: bool,
     name: String,
 }
 
@@ -98,6 +100,25 @@ impl AlarmLog {
         let mut log = Self { is_cut: lake.has_events_before(first)?, ..Self::default() };
         for (site, events) in lake.events(first, period.to)? {
             log.tell(&site, &events, chosen);
+        }
+        let declarations = lake.declarations(&(period.from..period.to))?;
+        for known in declarations.all() {
+            let mut monitors = known.monitors.clone();
+            monitors.retain(|monitor| chosen(&known.site, monitor));
+            if monitors.is_empty() && !known.monitors.is_empty() {
+                continue;
+            }
+            let reason = known.reason.as_ref().map_or_else(String::new, |why| format!(": {why}"));
+            log.windows.push(Window {
+                site: Arc::clone(&known.site),
+                text: format!("{}{reason}", known.name),
+                monitors,
+                from: known.from,
+                to: Some(known.to),
+                by: known.by.clone(),
+                is_declared: true,
+                name: known.name.clone(),
+            });
         }
         log.keep(period);
         Ok(log)
@@ -220,6 +241,7 @@ impl AlarmLog {
                 from: event.at,
                 to: event.until,
                 by: event.actor.clone(),
+                is_declared: false,
                 name,
             }),
         }

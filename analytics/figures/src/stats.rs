@@ -48,9 +48,30 @@ pub struct Row {
     /// Each percentile of the round trip over all counted tests; empty without a counted test, or
     /// without the round trip.
     pub delivered: Vec<DeliveredPercentile>,
+    /// Counts and times as if maintenance that was declared afterwards had been planned; `None` if
+    /// no counted test is concerned.
+    pub declared: Option<(Counts, Time)>,
 }
 
 impl Row {
+    /// Returns counts and times as if maintenance that was declared afterwards had been planned.
+    pub fn excluding_declared(&self) -> (&Counts, &Time) {
+        match &self.declared {
+            Some((counts, time)) => (counts, time),
+            None => (&self.counts, &self.time),
+        }
+    }
+
+    /// Returns the number of counted tests in maintenance that was declared afterwards.
+    pub fn declared_tests(&self) -> u64 {
+        self.counts.tests() - self.excluding_declared().0.tests()
+    }
+
+    /// Returns the known time in maintenance that was declared afterwards.
+    pub fn declared_time(&self) -> Micros {
+        self.excluding_declared().1.excluded - self.time.excluded
+    }
+
     /// Returns the share of counted tests whose mail arrived; `None` if the tests are not about
     /// mails.
     pub fn delivery_rate(&self) -> Option<f64> {
@@ -236,6 +257,11 @@ impl FiguresQuery {
             .past
             .as_ref()
             .map(|past| Time::of(&Timeline::of(series, past, None), &self.buckets, past));
+        let without = series.without_declared();
+        let times_without = without.as_ref().and_then(|series| {
+            let past = self.past.as_ref()?;
+            Some(Time::of(&Timeline::of(series, past, None), &self.buckets, past))
+        });
         let counting = series.counting();
         let mut values = Values::default();
         let mut row = series.inside.start;
@@ -256,7 +282,16 @@ impl FiguresQuery {
                     .as_ref()
                     .and_then(|times| times.get(index).copied())
                     .unwrap_or_default(),
+                declared: None,
             };
+            if let Some(series) = &without {
+                let counts = Counts::of(series, rows.clone());
+                let times = times_without.as_ref();
+                let time = times.and_then(|times| times.get(index).copied()).unwrap_or_default();
+                if (counts, time) != (part.counts, part.time) {
+                    part.declared = Some((counts, time));
+                }
+            }
             let of_metrics = self
                 .metrics
                 .iter()
@@ -304,6 +339,7 @@ impl FiguresQuery {
                 time: part.time,
                 metrics,
                 delivered: all_delivered.next().unwrap_or_default(),
+                declared: part.declared,
             })
             .collect()
     }
@@ -338,6 +374,7 @@ struct Part {
     counts: Counts,
     within: [u64; LIMITS.len()],
     time: Time,
+    declared: Option<(Counts, Time)>,
 }
 
 /// The contribution of a series to figures of several.
@@ -366,6 +403,12 @@ impl Pool {
                 }
                 std::collections::btree_map::Entry::Occupied(mut place) => {
                     let (sum, monitors, pooled) = place.get_mut();
+                    if sum.declared.is_some() || part.declared.is_some() {
+                        let (counts, time) = sum.declared.get_or_insert((sum.counts, sum.time));
+                        let (more, longer) = part.declared.unwrap_or((part.counts, part.time));
+                        counts.add(&more);
+                        time.add(&longer);
+                    }
                     sum.counts.add(&part.counts);
                     sum.time.add(&part.time);
                     for (sum, more) in sum.within.iter_mut().zip(part.within) {
@@ -389,7 +432,11 @@ impl Pool {
                 continue;
             };
             let length = Micros((bucket.end.min(past.to) - bucket.start.max(past.from)).0.max(0));
-            sum.time.add(&Time { length, unknown: length, ..Time::default() });
+            let nothing = Time { length, unknown: length, ..Time::default() };
+            sum.time.add(&nothing);
+            if let Some((_, time)) = &mut sum.declared {
+                time.add(&nothing);
+            }
         }
     }
 
@@ -422,6 +469,7 @@ impl Pool {
                     time: part.time,
                     metrics,
                     delivered,
+                    declared: part.declared,
                 }
             })
             .collect()

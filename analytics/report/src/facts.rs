@@ -99,6 +99,9 @@ pub struct Monitor {
     pub origin: Origin,
     /// Whether a test of the period accepted an unverified certificate.
     pub unverified: bool,
+    /// Counts and downtime as if maintenance that was declared afterwards had been planned; `None`
+    /// if no counted test is concerned.
+    pub excluding_declared: Option<(Counts, Micros)>,
 }
 
 /// Site, id and kind of a monitor.
@@ -445,6 +448,11 @@ fn monitor(config: Option<&Config>, series: &mut Series, asked: DigestRequest<'_
         }),
         tags: configured.map(|monitor| monitor.tags.clone()).unwrap_or_default(),
         counts: Counts::of(series, series.inside.clone()),
+        excluding_declared: series.without_declared().map(|series| {
+            let interval = configured.map(|monitor| monitor.test_interval);
+            let timeline = Timeline::of(&series, asked.passed, interval);
+            (Counts::of(&series, series.inside.clone()), timeline.downtime)
+        }),
         round_trips: trips.len(),
         round_trip: percentiles_of(&mut trips, &CONTRACT),
         digest: Digest::of(series, &timeline, asked),

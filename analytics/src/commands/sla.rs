@@ -233,17 +233,16 @@ fn flat(reports: &[LevelReport]) -> Table {
         "maintenance_minutes",
         "unknown_minutes",
         "coverage",
+        "verdict_excluding_declared",
+        "measured_share_excluding_declared",
+        "measured_ms_excluding_declared",
     ];
     let names_kind = rows(reports).any(|(_, entry, _)| entry.kind.is_some());
     columns.extend(names_kind.then_some("kind"));
     let mut table = Table::new(columns);
     for (report, entry, judgement) in rows(reports) {
         let calendar = &report.period.calendar;
-        let (share, time) = match judgement.value {
-            Value::Share(share) => (Some(share), None),
-            Value::Time(micros) => (None, Some(micros / 1e3)),
-            Value::Unknown | Value::NotDelivered => (None, None),
-        };
+        let (share, time) = share_or_ms(judgement.value);
         let unit =
             if matches!(judgement.target, LevelTarget::Percentile { .. }) { 1e3 } else { 1.0 };
         let (site, monitor) = entry.monitor.as_ref().map_or((None, None), |(site, monitor)| {
@@ -288,12 +287,26 @@ fn flat(reports: &[LevelReport]) -> Table {
             number(Some(minutes(entry.unknown))),
             number(entry.coverage()),
         ];
+        // Without declared maintenance, both are the same.
+        let (value, verdict) =
+            judgement.excluding_declared.unwrap_or((judgement.value, judgement.verdict));
+        let (share, time) = share_or_ms(value);
+        cells.extend([Cell::Text(verdict.as_str().to_owned()), number(share), number(time)]);
         if names_kind {
             cells.push(Cell::text(Some(entry.kind.as_deref().unwrap_or("mail-qos"))));
         }
         table.push(cells);
     }
     table
+}
+
+/// Splits a value into a share and milliseconds.
+fn share_or_ms(value: Value) -> (Option<f64>, Option<f64>) {
+    match value {
+        Value::Share(share) => (Some(share), None),
+        Value::Time(micros) => (None, Some(micros / 1e3)),
+        Value::Unknown | Value::NotDelivered => (None, None),
+    }
 }
 
 /// Prints a table for terminals: a heading for each level and period, and a row per objective.
@@ -330,30 +343,46 @@ fn print_table(reports: &[LevelReport]) -> Result<(), Failure> {
             table.push(shown(entry, judgement, report.is_over));
         }
         table.print(Format::Table)?;
+        for (_, entry, judgement) in rows(std::slice::from_ref(report)) {
+            if let Some((value, verdict)) = judgement.excluding_declared {
+                let measured = measured(value, &judgement.target, entry.tests);
+                print(format!(
+                    "excluding maintenance declared afterwards: {}, {}: {}, {}\n",
+                    name(entry),
+                    promise(&judgement.target),
+                    measured.as_deref().unwrap_or("-"),
+                    word(verdict, report.is_over)
+                ))?;
+            }
+        }
     }
     Ok(())
 }
 
-fn shown(entry: &Entry, judgement: &TargetResult, is_over: bool) -> Vec<Cell> {
+fn name(entry: &Entry) -> String {
     let monitor = match &entry.monitor {
         Some((site, monitor)) => format!("{monitor} ({site})"),
         None => format!("{} monitors combined", entry.monitors),
     };
-    let monitor = match &entry.kind {
+    match &entry.kind {
         Some(kind) => format!("{monitor}, {kind}"),
         None => monitor,
-    };
-    let measured = match judgement.value {
+    }
+}
+
+/// Returns a measured value next to its objective.
+fn measured(value: Value, target: &LevelTarget, tests: u64) -> Option<String> {
+    match value {
         Value::Unknown => None,
-        Value::Share(share) => Some(match &judgement.target {
+        Value::Share(share) => Some(match target {
             LevelTarget::Availability(goal)
             | LevelTarget::Uptime(goal)
             | LevelTarget::DeliveredWithin { share: goal, .. } => {
-                per_cent_beside(share, goal.as_f64(), entry.tests)
+                per_cent_beside(share, goal.as_f64(), tests)
             }
-            LevelTarget::Percentile { .. } => per_cent(share, entry.tests),
+            LevelTarget::Percentile { .. } => per_cent(share, tests),
         }),
-        Value::Time(micros) => Some(match &judgement.target {
+        Value::Time(micros) => Some(match target {
             LevelTarget::Percentile { limit, .. } => {
                 let (value, limit) = (micros / 1e6, limit.0 as f64 / 1e6);
                 let decimals = decimals_apart(value, limit, 3);
@@ -362,7 +391,11 @@ fn shown(entry: &Entry, judgement: &TargetResult, is_over: bool) -> Vec<Cell> {
             _ => format!("{:.3} s", micros / 1e6),
         }),
         Value::NotDelivered => Some("not delivered".to_owned()),
-    };
+    }
+}
+
+fn shown(entry: &Entry, judgement: &TargetResult, is_over: bool) -> Vec<Cell> {
+    let measured = measured(judgement.value, &judgement.target, entry.tests);
     // With a budget of 8.9 tests, eight may fail.
     let tests_of = |tests: Amount| format!("{:.0} tests", (tests.whole + 1e-6).floor());
     let minutes_of = |time: Amount| {
@@ -393,7 +426,7 @@ fn shown(entry: &Entry, judgement: &TargetResult, is_over: bool) -> Vec<Cell> {
             " (not significant)"
         };
     vec![
-        Cell::Text(monitor),
+        Cell::Text(name(entry)),
         Cell::Text(promise(&judgement.target)),
         Cell::text(measured),
         Cell::Text(format!("{}{maybe}", word(judgement.verdict, is_over))),

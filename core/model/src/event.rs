@@ -1,7 +1,11 @@
 //! Events: everything that happens in addition to samples, such as a raised alarm or the start of a
 //! maintenance window.
 
-use super::{MonitorId, UtcMicros, words};
+use super::{Micros, MonitorId, UtcMicros, words};
+
+/// Longest time from the start of a period to its declaration as maintenance. Readers look for
+/// declarations this long after the period that they are interested in.
+pub const MAX_DECLARATION_DELAY: Micros = Micros::from_secs(400 * 86_400);
 
 words!(
     /// The kind of an event.
@@ -33,6 +37,11 @@ words!(
         MaintenanceStarted = "maintenance_started",
         /// A maintenance window ended.
         MaintenanceEnded = "maintenance_ended",
+        /// A past period was declared as maintenance. `detail` has its name, `from`, `to` (microseconds
+        /// since 1970 UTC) and `monitors`.
+        MaintenanceDeclared = "maintenance_declared",
+        /// Such a declaration was withdrawn. `detail` has its name.
+        MaintenanceWithdrawn = "maintenance_withdrawn",
         /// A simulated failure of a monitor started, to test its action list.
         SimulationStarted = "simulation_started",
         /// The simulation ended.

@@ -12,7 +12,7 @@ mod time;
 mod words;
 
 pub use direction::Direction;
-pub use event::{Event, EventKind};
+pub use event::{Event, EventKind, MAX_DECLARATION_DELAY};
 pub use id::{AccountName, InvalidName, MonitorId, Name, ObjectId, SiteName};
 pub use round_trip::RoundTrip;
 pub use sample::{Exclusion, Hop, Outcome, Sample, Stage};

@@ -36,13 +36,16 @@ pub(super) struct MaintenanceArgs {
 
 #[derive(Debug, clap::Subcommand)]
 enum MaintenanceCommand {
-    /// Add a maintenance window that starts now or later.
+    /// Add a maintenance window, or declare a past period as maintenance (--from with --to).
     Add {
         /// Monitors: ids, object:NAME, tag:NAME, patterns such as "mail-*" [default: all].
         monitors: Vec<String>,
         /// Duration, such as 2h.
-        #[arg(long = "for", value_name = "DURATION")]
-        lasts: Micros,
+        #[arg(long = "for", value_name = "DURATION", required_unless_present = "to")]
+        lasts: Option<Micros>,
+        /// End, such as 2026-12-01T23:30; a past period is declared as maintenance afterwards.
+        #[arg(long, conflicts_with = "lasts")]
+        to: Option<String>,
         /// Start, such as 2026-12-01T22:00 in the configuration's time zone [default: now].
         #[arg(long)]
         from: Option<String>,
@@ -64,7 +67,15 @@ enum MaintenanceCommand {
         /// Name of the maintenance window.
         name: String,
     },
-    /// List current and future maintenance windows.
+    /// Withdraw the declaration of a past period.
+    Withdraw {
+        /// Name of the declaration.
+        name: String,
+        /// Who withdraws it.
+        #[arg(long, default_value_t = user())]
+        by: String,
+    },
+    /// List current and future maintenance windows, and declared past periods.
     List,
 }
 
@@ -119,28 +130,29 @@ pub(super) async fn maintenance(
 ) -> Result<ExitCode, Failure> {
     let config = global.config()?;
     match args.command {
-        MaintenanceCommand::Add { monitors, lasts, from, reason, name, pause, by } => {
+        MaintenanceCommand::Add { monitors, lasts, to, from, reason, name, pause, by } => {
+            let now = UtcMicros::now();
             let from = from.map(|text| moment(&text, &config.timezone)).transpose()?;
-            let request = Request::MaintenanceAdd {
-                name,
-                monitors,
-                from,
-                to: from.unwrap_or_else(UtcMicros::now) + lasts,
-                reason,
-                by,
-                pause,
+            let end = match to {
+                Some(text) => moment(&text, &config.timezone)?,
+                None => from.unwrap_or(now) + lasts.unwrap_or_default(),
             };
-            let added: MaintenanceAdded = ask(&config, &request).await?;
-            print_line(&format!(
-                "maintenance {} of {}, {} until {}",
-                added.name,
-                match added.monitors {
-                    1 => "1 monitor".to_owned(),
-                    several => format!("{several} monitors"),
-                },
-                local(&config, added.from),
-                local(&config, added.until),
-            ))?;
+            let asked = Asked { name, monitors, reason, by };
+            match from {
+                Some(from) if end <= now => {
+                    if pause {
+                        let text = "--pause does not apply to the past";
+                        return Err(Failure::Usage(text.to_owned()));
+                    }
+                    declare(&config, asked, (from, end)).await?;
+                }
+                _ => add_window(&config, asked, (from, end), pause).await?,
+            }
+        }
+        MaintenanceCommand::Withdraw { name, by } => {
+            let request = Request::MaintenanceWithdraw { name: name.clone(), by };
+            let _: MaintenanceEnded = ask(&config, &request).await?;
+            print_line(&format!("declaration {name} withdrawn; it stays in the event log"))?;
         }
         MaintenanceCommand::End { name } => {
             let _: MaintenanceEnded =
@@ -151,9 +163,13 @@ pub(super) async fn maintenance(
             let windows: Vec<MaintenanceWindow> = ask(&config, &Request::MaintenanceList).await?;
             for window in windows {
                 print_line(&terminal::plain(&format!(
-                    "{:<24} {:<6} {} – {}  {}  {}",
+                    "{:<24} {:<8} {} – {}  {}  {}",
                     window.name,
-                    if window.open { "open" } else { "comes" },
+                    match (window.declared, window.open) {
+                        (true, _) => "declared",
+                        (false, true) => "open",
+                        (false, false) => "comes",
+                    },
                     local(&config, window.from),
                     local(&config, window.until),
                     if window.monitors.is_empty() {
@@ -167,6 +183,70 @@ pub(super) async fn maintenance(
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What both kinds of maintenance have in common.
+struct Asked {
+    name: Option<String>,
+    monitors: Vec<String>,
+    reason: Option<String>,
+    by: String,
+}
+
+/// Adds a maintenance window.
+async fn add_window(
+    config: &Config,
+    asked: Asked,
+    (from, to): (Option<UtcMicros>, UtcMicros),
+    pause: bool,
+) -> Result<(), Failure> {
+    let Asked { name, monitors, reason, by } = asked;
+    let request = Request::MaintenanceAdd { name, monitors, from, to, reason, by, pause };
+    let added: MaintenanceAdded = ask(config, &request).await?;
+    print_line(&format!(
+        "maintenance {} of {}, {} until {}",
+        added.name,
+        counted(added.monitors),
+        local(config, added.from),
+        local(config, added.until),
+    ))
+}
+
+/// Declares a past period as maintenance.
+async fn declare(
+    config: &Config,
+    asked: Asked,
+    (from, to): (UtcMicros, UtcMicros),
+) -> Result<(), Failure> {
+    let Asked { name, monitors, reason, by } = asked;
+    let Some(reason) = reason.filter(|reason| !reason.trim().is_empty()) else {
+        return Err(Failure::Usage("a past period is declared with --reason".to_owned()));
+    };
+    let request = Request::MaintenanceDeclare { name, monitors, from, to, reason, by };
+    let added: MaintenanceAdded = ask(config, &request).await?;
+    // With their offsets: an hour may have come twice.
+    let zoned = |moment: Option<Timestamp>| {
+        moment.map_or_else(String::new, |moment| {
+            moment
+                .to_zoned(config.timezone.clone())
+                .strftime("%Y-%m-%d %H:%M:%S%:z")
+                .to_string()
+        })
+    };
+    print_line(&format!(
+        "declared {} of {}, {} until {}; samples are unchanged, and figures show both values",
+        added.name,
+        counted(added.monitors),
+        zoned(added.from),
+        zoned(added.until),
+    ))
+}
+
+fn counted(monitors: usize) -> String {
+    match monitors {
+        1 => "1 monitor".to_owned(),
+        several => format!("{several} monitors"),
+    }
 }
 
 pub(super) async fn reload(global: &Global) -> Result<ExitCode, Failure> {

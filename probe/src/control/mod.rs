@@ -79,6 +79,28 @@ pub enum Request {
         /// Name of the window.
         name: String,
     },
+    /// Declares a past period as maintenance.
+    MaintenanceDeclare {
+        /// Name of the declaration; generated if absent.
+        name: Option<String>,
+        /// Selections; all if empty.
+        monitors: Vec<String>,
+        /// Start of the period.
+        from: UtcMicros,
+        /// End of the period.
+        to: UtcMicros,
+        /// Reason of the maintenance.
+        reason: String,
+        /// Name of the person.
+        by: String,
+    },
+    /// Withdraws such a declaration.
+    MaintenanceWithdraw {
+        /// Name of the declaration.
+        name: String,
+        /// Name of the person.
+        by: String,
+    },
     /// Lists the maintenance windows that are open or in the future.
     MaintenanceList,
     /// Simulates a failure of monitors.

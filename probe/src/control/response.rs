@@ -76,6 +76,8 @@ pub struct MaintenanceWindow {
     pub until: Option<Timestamp>,
     /// Whether it has started.
     pub open: bool,
+    /// Whether it is a past period that was declared afterwards.
+    pub declared: bool,
     /// Selections of monitors; all if empty.
     pub monitors: Vec<String>,
     /// Its reason.

@@ -34,7 +34,7 @@ use super::{
 use crate::{
     alarm::{Alarms, OpenAlarm, State},
     heartbeat::Heartbeats,
-    maintenance::{AddedWindow, Maintenance, Open},
+    maintenance::{AddedWindow, DeclaredPeriod, Maintenance, Open},
     record::Recorder,
     schedule::{self, Board},
     status::{Observed, StateWord},
@@ -182,19 +182,30 @@ impl RunningProbe {
                 self.maintenance.end(&name)?;
                 Response::MaintenanceEnded(MaintenanceEnded { ended: name })
             }
-            Request::MaintenanceList => {
-                let windows = self.maintenance.list(now).into_iter();
-                let windows = windows.map(|window| MaintenanceWindow {
-                    name: window.name,
-                    from: Some(window.from.timestamp()),
-                    until: Some(window.to.timestamp()),
-                    open: window.from <= now,
-                    monitors: window.monitors,
-                    reason: window.reason,
-                    by: window.by,
-                });
-                Response::MaintenanceWindows(windows.collect())
+            Request::MaintenanceDeclare { name, monitors, from, to, reason, by } => {
+                let name = name.unwrap_or_else(|| format!("declared-{}", from.0 / 1_000_000));
+                let selected = self.select(&monitors)?.len();
+                let period =
+                    DeclaredPeriod { name: name.clone(), monitors, from, to, reason, by };
+                let event = self.maintenance.declare(period, now)?;
+                if let Err(error) = self.recorder.record_event(event).await {
+                    self.maintenance.forget_declared(&name);
+                    return Err(format!("can't record the declaration: {error}"));
+                }
+                Response::MaintenanceAdded(MaintenanceAdded {
+                    name,
+                    from: Some(from.timestamp()),
+                    until: Some(to.timestamp()),
+                    monitors: selected,
+                })
             }
+            Request::MaintenanceWithdraw { name, by } => {
+                let event = self.maintenance.withdraw(&name, &by, now)?;
+                let recorded = self.recorder.record_event(event).await;
+                recorded.map_err(|error| format!("can't record the withdrawal: {error}"))?;
+                Response::MaintenanceEnded(MaintenanceEnded { ended: name })
+            }
+            Request::MaintenanceList => Response::MaintenanceWindows(self.windows(now)),
             Request::Simulate { monitors, lasts, by } => {
                 if monitors.is_empty() {
                     return Err("name the monitors to mark as failed".to_owned());
@@ -212,6 +223,31 @@ impl RunningProbe {
                 Response::SimulationEnded(SimulationEnded { ended })
             }
         })
+    }
+
+    /// Returns open and future maintenance windows, and declared periods.
+    fn windows(&self, now: UtcMicros) -> Vec<MaintenanceWindow> {
+        let windows = self.maintenance.list(now).into_iter().map(|window| MaintenanceWindow {
+            name: window.name,
+            from: Some(window.from.timestamp()),
+            until: Some(window.to.timestamp()),
+            open: window.from <= now,
+            declared: false,
+            monitors: window.monitors,
+            reason: window.reason,
+            by: window.by,
+        });
+        let declared = self.maintenance.declared().into_iter().map(|period| MaintenanceWindow {
+            name: period.name,
+            from: Some(period.from.timestamp()),
+            until: Some(period.to.timestamp()),
+            open: false,
+            declared: true,
+            monitors: period.monitors,
+            reason: Some(period.reason),
+            by: Some(period.by),
+        });
+        declared.chain(windows).collect()
     }
 
     fn status(

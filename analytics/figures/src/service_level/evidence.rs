@@ -39,7 +39,7 @@ impl Tally {
 }
 
 /// Evidence for and against the objectives of a service level.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Evidence {
     pub(super) monitor: Option<(Arc<str>, Arc<str>)>,
     /// The kind of the tests; `None` is `mail-qos`.
@@ -60,6 +60,8 @@ pub(super) struct Evidence {
     last_day: Vec<Tally>,
     /// By objective: the values of a percentile, and the number of tests.
     values: Vec<(Vec<i64>, u64)>,
+    /// The same as if declared maintenance had been planned; `None` if there is no difference.
+    declared: Option<Box<Self>>,
 }
 
 impl Evidence {
@@ -85,6 +87,7 @@ impl Evidence {
             tallies: vec![vec![Tally::default(); service.days.len()]; targets],
             last_day: vec![Tally::default(); targets],
             values: vec![(Vec::new(), 0); targets],
+            declared: None,
         }
     }
 
@@ -96,6 +99,9 @@ impl Evidence {
         interval: Option<Micros>,
     ) -> Self {
         let mut evidence = Self::nothing(&series.site, &series.monitor, level, service);
+        evidence.declared = series
+            .without_declared()
+            .map(|series| Box::new(Self::of(&series, level, passed, service, interval)));
         evidence.kind.clone_from(&series.kind);
         evidence.unknown = Micros::ZERO;
         let last_day = service.last_day();
@@ -161,7 +167,12 @@ impl Evidence {
         evidence
     }
 
-    pub(super) fn add(&mut self, other: Self) {
+    pub(super) fn add(&mut self, mut other: Self) {
+        if self.declared.is_some() || other.declared.is_some() {
+            let mut sum = self.declared.take().unwrap_or_else(|| Box::new(self.clone()));
+            sum.add(other.declared.take().map_or_else(|| other.clone(), |declared| *declared));
+            self.declared = Some(sum);
+        }
         self.monitor = None;
         self.monitors += other.monitors;
         for (mine, theirs) in [
@@ -193,12 +204,16 @@ impl Evidence {
     }
 
     pub(super) fn entry(mut self, level: &ServiceLevel, is_over: bool) -> Entry {
-        let targets = level
+        let declared = self.declared.take().map(|evidence| evidence.entry(level, is_over));
+        let mut targets: Vec<TargetResult> = level
             .targets
             .iter()
             .enumerate()
             .map(|(index, target)| self.judgement(index, target, level, is_over))
             .collect();
+        for (target, other) in targets.iter_mut().zip(declared.into_iter().flat_map(|e| e.targets)) {
+            target.excluding_declared = Some((other.value, other.verdict));
+        }
         Entry {
             monitor: self.monitor,
             kind: self.kind,
@@ -262,6 +277,7 @@ impl Evidence {
             burn_rate: burn(sum),
             burn_rate_last_day: burn(self.last_day[index]),
             forecast,
+            excluding_declared: None,
         }
     }
 

@@ -96,6 +96,9 @@ pub struct TargetResult {
     pub burn_rate_last_day: Option<f64>,
     /// How the period will end; `None` if it is over or nothing is known.
     pub forecast: Option<Forecast>,
+    /// Value and verdict as if maintenance that was declared afterwards had been planned; `None` if
+    /// no counted test is concerned. The verdict itself never depends on declarations.
+    pub excluding_declared: Option<(Value, Verdict)>,
 }
 
 /// The measured value of an objective.

@@ -72,6 +72,12 @@ fn concerned(window: &Window, view: &View<'_>) -> Option<Vec<String>> {
     (!names.is_empty()).then_some(names)
 }
 
+/// Returns who added a window, and whether it was declared afterwards.
+fn detail(window: &Window, l: &Locale) -> String {
+    let declared = window.is_declared.then(|| l.t("declared afterwards").to_owned());
+    declared.into_iter().chain(window.by.clone()).collect::<Vec<_>>().join(", ")
+}
+
 /// Returns notes on dead channels, whose notifications may not have reached anyone.
 fn dead_channels(view: &View<'_>) -> Vec<Block> {
     let l = view.locale;
@@ -249,7 +255,7 @@ impl Alarms {
                         moment_cell(Some(window.from), l),
                         moment_cell(window.to, l),
                         Cell::text(names.join(", ")),
-                        Cell::text(&window.text).detail(window.by.clone().unwrap_or_default()),
+                        Cell::text(&window.text).detail(detail(window, l)),
                     ],
                     strong: false,
                 }

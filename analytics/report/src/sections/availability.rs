@@ -87,9 +87,35 @@ impl Section for Availability {
                 Column::number(l.t("Coverage"), "%"),
             ],
             rows,
-            note: String::new(),
+            note: declared_note(view),
         })]
     }
+}
+
+/// Returns a note with the figures that exclude maintenance declared afterwards; empty if there is
+/// none.
+fn declared_note(view: &View<'_>) -> String {
+    let l = view.locale;
+    let of_monitors = view.monitors.iter().filter_map(|monitor| {
+        let (counts, downtime) = monitor.excluding_declared.as_ref()?;
+        let tests = monitor.counts.tests() - counts.tests();
+        (tests > 0).then(|| {
+            l.fill(
+                "{0}: {1}, downtime {2} ({3} tests excluded)",
+                &[
+                    &monitor.name,
+                    &l.share(counts.ok, counts.tests()),
+                    &l.about(*downtime),
+                    &l.integer(tests),
+                ],
+            )
+        })
+    });
+    let lines: Vec<String> = of_monitors.collect();
+    if lines.is_empty() {
+        return String::new();
+    }
+    l.fill("Excluding maintenance that was declared afterwards: {0}.", &[&lines.join("; ")])
 }
 
 fn row(name: &str, counts: &Counts, (has_mails, decimals): (bool, usize), l: &Locale) -> Row {

@@ -400,6 +400,25 @@ fn verdict_cell(judgement: &TargetResult, is_over: bool, l: &Locale) -> Cell {
     }
 }
 
+/// Adds to a verdict what it would be if maintenance that was declared afterwards had been planned.
+fn with_declared(
+    mut cell: Cell,
+    (entry, result, is_over): (&Entry, &TargetResult, bool),
+    l: &Locale,
+) -> Cell {
+    let Some((value, verdict)) = result.excluding_declared else {
+        return cell;
+    };
+    let other = TargetResult { value, verdict, ..result.clone() };
+    let word = verdict_cell(&other, is_over, l).text;
+    let text = l.fill(
+        "excluding maintenance declared afterwards: {0}, {1}",
+        &[&measured(entry, &other, l), &word],
+    );
+    cell.detail = if cell.detail.is_empty() { text } else { format!("{}; {text}", cell.detail) };
+    cell
+}
+
 fn table(report: &LevelReport, rows: &[(&Entry, &TargetResult)], view: &View<'_>) -> Block {
     let l = view.locale;
     let several = rows.iter().any(|(entry, _)| entry.monitor != rows[0].0.monitor);
@@ -465,7 +484,7 @@ fn cells(entry: &Entry, result: &TargetResult, is_over: bool, l: &Locale) -> Vec
     let mut cells = vec![
         Cell::text(promise(&result.target, l)),
         Cell::text(measured(entry, result, l)).detail(interval),
-        verdict_cell(result, is_over, l),
+        with_declared(verdict_cell(result, is_over, l), (entry, result, is_over), l),
         Cell::text(amount(result, l)),
         percent(result.spent()),
         result

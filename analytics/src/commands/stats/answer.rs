@@ -269,6 +269,16 @@ impl Renderer<'_> {
             columns.push(format!("round_trip_{}_low", asked.name()));
             columns.push(format!("round_trip_{}_high", asked.name()));
         }
+        columns.extend(
+            [
+                "declared",
+                "declared_s",
+                "availability_excluding_declared",
+                "availability_by_time_excluding_declared",
+                "downtime_excluding_declared_s",
+            ]
+            .map(str::to_owned),
+        );
         columns
     }
 
@@ -354,6 +364,12 @@ impl Renderer<'_> {
             cells.push(Cell::number(interval.map(|(low, _)| low / 1000.0), 1));
             cells.push(Cell::number(interval.map(|(_, high)| high / 1000.0), 1));
         }
+        let (without, time_without) = row.excluding_declared();
+        cells.push(Cell::Count(row.declared_tests()));
+        cells.push(Cell::number(Some(seconds(row.declared_time())), 0));
+        cells.push(Cell::share(without.availability(), without.tests()));
+        cells.push(Cell::share(time_without.availability(), without.tests()));
+        cells.push(Cell::number(Some(seconds(time_without.downtime)), 0));
     }
 
     fn shown_columns(&self) -> Vec<String> {

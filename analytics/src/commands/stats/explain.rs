@@ -9,19 +9,19 @@ use mailqos_figures::{
     percentiles::needed_ranks,
     stats::{FiguresQuery, Row},
 };
-use mailqos_lake_tables::{Column, Series};
+use mailqos_lake_tables::{Column, Declaration, Series};
 use mailqos_model::{Exclusion, Micros, Outcome, UtcMicros};
 use serde::Serialize;
 
 use super::{
-    figure::{Figure, FigureValue, Statistic},
+    figure::{DeclaredFigure, Figure, FigureValue, Statistic},
     query,
     shape::{RequestedPercentile, Shape},
 };
 use crate::commands::{
     Failure, print,
     source::{Source, lake_failure},
-    table::{Cell, Format, Table, json, long, per_cent},
+    table::{Cell, Format, Table, json, long, moment, per_cent},
 };
 
 /// Number of samples shown without `--all`.
@@ -49,6 +49,8 @@ struct Explanation {
     left_out: Vec<LeftOut>,
     /// Tests counted as failed although their mail may still be found.
     unsettled: u64,
+    /// Maintenance that was declared afterwards for parts of the period.
+    declared: Vec<String>,
     skipped_files: Vec<String>,
     /// Number of samples on which the figure is based, shown or not.
     samples_behind_it: u64,
@@ -82,11 +84,19 @@ pub(super) fn run(source: &Source, figure: &Figure, all: bool) -> Result<ExitCod
     let shape = Shape::of_monitors(source.period.calendar.clone(), &[figure.metric()], &asked);
     let question = shape.question(&source.period, None);
     let query = query(source, &question).columns(&[Column::Stage, Column::Error]);
+    let period = question.period.from..question.period.to;
+    let declarations = source.lake.declarations(&period).map_err(lake_failure)?;
     let explanations: Vec<Explanation> = source
         .lake
         .map(&query, |series| {
             let row = question.rows(series).pop()?;
             let mut explanation = explain(figure, series, &row, &question, all);
+            explanation.declared = declarations
+                .all()
+                .iter()
+                .filter(|known| known.applies_to(&series.site, &series.monitor))
+                .map(|known| declaration(known, source))
+                .collect();
             let skipped = source.lake.skipped().into_iter();
             explanation.skipped_files =
                 skipped.map(|(path, _)| path.display().to_string()).collect();
@@ -108,6 +118,19 @@ pub(super) fn run(source: &Source, figure: &Figure, all: bool) -> Result<ExitCod
         format @ (Format::Csv | Format::Parquet) => table(&explanations, true).print(format)?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Describes a declaration in one line.
+fn declaration(known: &Declaration, source: &Source) -> String {
+    let moment = |at| moment(&source.period.calendar, at);
+    let mut text = format!("{}: {} to {}", known.name, moment(known.from), moment(known.to));
+    if let Some(by) = &known.by {
+        text.push_str(&format!(", declared by {by} at {}", moment(known.at)));
+    }
+    if let Some(reason) = &known.reason {
+        text.push_str(&format!(": {reason}"));
+    }
+    text
 }
 
 fn explain(
@@ -156,6 +179,7 @@ fn explain(
         values,
         left_out: left_out(figure, series, row, values),
         unsettled: row.counts.provisional,
+        declared: Vec::new(),
         skipped_files: Vec::new(),
         samples_behind_it,
         samples,
@@ -213,7 +237,12 @@ fn decisive(figure: &Figure, series: &Series, behind: &mut Vec<(usize, String)>)
         Figure::Within(Some(limit)) => {
             behind.retain(|(row, _)| value(*row).is_none_or(|trip| trip > LIMITS[*limit]));
         }
-        Figure::Availability | Figure::Within(None) => behind.retain(|(row, _)| failed(*row)),
+        Figure::Declared(DeclaredFigure::Tests) => {
+            behind.retain(|(row, _)| series.is_declared(*row));
+        }
+        Figure::Availability
+        | Figure::Within(None)
+        | Figure::Declared(DeclaredFigure::Availability) => behind.retain(|(row, _)| failed(*row)),
         _ => {}
     }
     behind.truncate(SHOWN);
@@ -240,6 +269,13 @@ fn left_out(figure: &Figure, series: &Series, row: &Row, values: u64) -> Vec<Lef
             why: "excluded for another reason, such as a simulated failure",
         },
     ];
+    let is_excluding = matches!(figure, Figure::Declared(declared) if *declared != DeclaredFigure::Tests);
+    if is_excluding {
+        left_out.push(LeftOut {
+            samples: row.declared_tests(),
+            why: "in maintenance declared afterwards",
+        });
+    }
     if matches!(figure, Figure::Of(..)) {
         left_out.push(LeftOut {
             samples: counts.tests() - values,
@@ -262,6 +298,9 @@ fn moments(figure: &Figure, series: &Series, question: &FiguresQuery) -> Vec<(us
     let Some(past) = &question.past else {
         return Vec::new();
     };
+    // As if it had been planned.
+    let without = series.without_declared().filter(|_| matches!(figure, Figure::Declared(_)));
+    let series = without.as_ref().unwrap_or(series);
     let timeline = Timeline::of(series, past, None);
     let row_at = |at: UtcMicros| series.started_at.binary_search(&at.0).ok();
     let mut found = Vec::new();
@@ -280,7 +319,9 @@ fn moments(figure: &Figure, series: &Series, question: &FiguresQuery) -> Vec<(us
     };
     match figure {
         Figure::Coverage | Figure::Unknown => stretches(State::Unknown, "unknown"),
-        Figure::Maintenance => stretches(State::Excluded, "in maintenance"),
+        Figure::Maintenance | Figure::Declared(DeclaredFigure::Time) => {
+            stretches(State::Excluded, "in maintenance")
+        }
         _ => {
             for outage in &timeline.outages {
                 found.push((
@@ -323,6 +364,10 @@ fn role(figure: &Figure, series: &Series, row: usize, value: Option<Micros>) -> 
         match (series.exclusion(row), figure) {
             (Some(Exclusion::Maintenance), _) => "skipped: maintenance",
             (Some(_), _) => "skipped: excluded",
+            (None, Figure::Declared(DeclaredFigure::Tests)) if series.is_declared(row) => "counted",
+            (None, Figure::Declared(_)) if series.is_declared(row) => {
+                "skipped: maintenance declared afterwards"
+            }
             (None, Figure::Tests(_)) => "another outcome",
             (None, Figure::Of(..)) if value.is_some() => "a value",
             (None, Figure::Of(..)) => "skipped: no value",
@@ -384,6 +429,9 @@ fn text(of: &Explanation) -> String {
             "Unsettled: {} tests counted as failed may still turn out to be late.",
             of.unsettled
         );
+    }
+    for declared in &of.declared {
+        let _ = writeln!(text, "Declared maintenance: {declared}.");
     }
     for path in &of.skipped_files {
         let _ = writeln!(text, "Skipped: the corrupt file {path}.");

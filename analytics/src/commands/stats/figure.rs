@@ -26,12 +26,86 @@ pub(in crate::commands) enum Figure {
     LongestOutage,
     Mttr,
     Mtbf,
+    /// Concerning maintenance that was declared afterwards.
+    Declared(DeclaredFigure),
     /// Number of tests, or of tests with a certain outcome.
     Tests(Which),
     /// Share within one of [`LIMITS`], or within the maximum round trip.
     Within(Option<usize>),
     Delivered(RequestedPercentile),
     Of(Metric, Statistic),
+}
+
+/// A figure about maintenance that was declared afterwards.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::commands) enum DeclaredFigure {
+    /// Counted tests in it.
+    Tests,
+    /// Known time in it.
+    Time,
+    /// Availability without it.
+    Availability,
+    /// Availability by time without it.
+    AvailabilityByTime,
+    /// Downtime without it.
+    Downtime,
+}
+
+impl DeclaredFigure {
+    const ALL: [Self; 5] =
+        [Self::Tests, Self::Time, Self::Availability, Self::AvailabilityByTime, Self::Downtime];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Tests => "declared",
+            Self::Time => "declared_s",
+            Self::Availability => "availability_excluding_declared",
+            Self::AvailabilityByTime => "availability_by_time_excluding_declared",
+            Self::Downtime => "downtime_excluding_declared_s",
+        }
+    }
+
+    fn value(self, row: &Row) -> Option<f64> {
+        let (counts, time) = row.excluding_declared();
+        match self {
+            Self::Tests => Some(row.declared_tests() as f64),
+            Self::Time => Some(seconds(row.declared_time())),
+            Self::Availability => counts.availability(),
+            Self::AvailabilityByTime => time.availability(),
+            Self::Downtime => Some(seconds(time.downtime)),
+        }
+    }
+
+    fn definition(self, row: &Row) -> (&'static str, String) {
+        let (counts, time) = row.excluding_declared();
+        match self {
+            Self::Tests => (
+                "counted tests that began in maintenance declared afterwards; other figures include them",
+                format!("{} of {} counted tests", row.declared_tests(), row.counts.tests()),
+            ),
+            Self::Time => (
+                "known time from each test in maintenance declared afterwards to the next test",
+                format!("{} of {}", long(row.declared_time()), long(time.length)),
+            ),
+            Self::Availability => (
+                "availability as if maintenance declared afterwards had been planned",
+                format!(
+                    "{} ok of {} counted tests; {} tests in declared maintenance excluded",
+                    counts.ok,
+                    counts.tests(),
+                    row.declared_tests()
+                ),
+            ),
+            Self::AvailabilityByTime => (
+                "uptime / (uptime + downtime) as if maintenance declared afterwards had been planned",
+                format!("{} up, {} down", long(time.up), long(time.downtime)),
+            ),
+            Self::Downtime => (
+                "the known parts of outages as if maintenance declared afterwards had been planned",
+                format!("{} outages", time.outages),
+            ),
+        }
+    }
 }
 
 /// Selection of tests to count.
@@ -102,7 +176,8 @@ pub(in crate::commands) enum Statistic {
 impl Figure {
     pub(in crate::commands) const HELP: &'static str = "figures are availability, delivery_rate, coverage, availability_by_time, downtime, unknown, maintenance, \
          outages, longest_outage, mttr, mtbf, tests, ok, late, lost, smtp_failed, pickup_failed, not_tested, excluded, \
-         provisional, delivered_within_10s, _30s, _1min, _5min or _max_round_trip, delivered_p99, and count, min, mean, max or a \
+         provisional, declared, declared_s, availability_excluding_declared, availability_by_time_excluding_declared, \
+         downtime_excluding_declared_s, delivered_within_10s, _30s, _1min, _5min or _max_round_trip, delivered_p99, and count, min, mean, max or a \
          percentile of a metric: round_trip_p95, smtp_send_mean";
 }
 
@@ -147,6 +222,11 @@ impl Figure {
                 | Self::LongestOutage
                 | Self::Mttr
                 | Self::Mtbf
+                | Self::Declared(
+                    DeclaredFigure::Time
+                        | DeclaredFigure::AvailabilityByTime
+                        | DeclaredFigure::Downtime
+                )
         )
     }
 
@@ -158,8 +238,9 @@ impl Figure {
             | Self::Maintenance
             | Self::LongestOutage
             | Self::Mttr
-            | Self::Mtbf => "s",
-            Self::Outages | Self::Tests(_) | Self::Of(_, Statistic::Count) => "",
+            | Self::Mtbf
+            | Self::Declared(DeclaredFigure::Time | DeclaredFigure::Downtime) => "s",
+            Self::Declared(DeclaredFigure::Tests) | Self::Outages | Self::Tests(_) | Self::Of(_, Statistic::Count) => "",
             Self::Delivered(_) | Self::Of(..) => "ms",
             _ => "share",
         }
@@ -205,6 +286,7 @@ impl Figure {
             Self::Tests(which) => Some(which.of(counts) as f64),
             Self::Mttr => time.mttr().map(seconds),
             Self::Mtbf => time.mtbf().map(seconds),
+            Self::Declared(figure) => figure.value(row),
             Self::Within(limit) => row.delivered_within(*limit),
             Self::Delivered(_) => {
                 match self.place(question).and_then(|index| row.delivered.get(index)) {
@@ -234,6 +316,9 @@ impl Figure {
         let (counts, of) = (&row.counts, |part: u64| Share::new(part, row.counts.tests()));
         let share = match self {
             Self::Availability => of(counts.ok),
+            Self::Declared(DeclaredFigure::Availability) => {
+                row.excluding_declared().0.availability_interval()
+            }
             Self::DeliveryRate => row.of_mails(of(counts.ok + counts.late)),
             Self::Within(limit) => {
                 row.of_mails(of(limit.map_or(counts.ok, |index| row.within[index])))
@@ -266,11 +351,16 @@ impl std::str::FromStr for Figure {
             "longest_outage" | "longest_outage_s" => Self::LongestOutage,
             "mttr" | "mttr_s" => Self::Mttr,
             "mtbf" | "mtbf_s" => Self::Mtbf,
+            "downtime_excluding_declared" => Self::Declared(DeclaredFigure::Downtime),
             "delivered_within_max_round_trip" => Self::Within(None),
             _ => {
                 if let Some(limit) = text.strip_prefix("delivered_within_") {
                     let index = LIMITS.iter().position(|known| limit_name(*known) == limit);
                     return Ok(Self::Within(Some(index.ok_or_else(wrong)?)));
+                }
+                let declared = DeclaredFigure::ALL.into_iter().find(|known| known.name() == text);
+                if let Some(declared) = declared {
+                    return Ok(Self::Declared(declared));
                 }
                 if let Some(which) = Which::named(text) {
                     return Ok(Self::Tests(which));
@@ -308,6 +398,7 @@ impl std::fmt::Display for Figure {
             Self::LongestOutage => f.write_str("longest_outage"),
             Self::Mttr => f.write_str("mttr"),
             Self::Mtbf => f.write_str("mtbf"),
+            Self::Declared(figure) => f.write_str(figure.name()),
             Self::Tests(which) => f.write_str(which.name()),
             Self::Within(None) => f.write_str("delivered_within_max_round_trip"),
             Self::Within(Some(limit)) => {
@@ -395,6 +486,7 @@ impl Figure {
                 "uptime / number of outages",
                 format!("{} up, {} outages", long(time.up), time.outages),
             ),
+            Self::Declared(figure) => figure.definition(row),
             Self::Within(limit) => (
                 "counted tests whose mail arrived within the limit / counted tests; lost mails stay in the \
                  denominator",

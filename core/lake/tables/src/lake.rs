@@ -11,16 +11,17 @@ use std::{
     collections::BTreeSet,
     ops::Range,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use jiff::civil::Date;
 use mailqos_lake::{LakeError, Record as _, read_day};
-use mailqos_model::{Event, UtcMicros};
+use mailqos_model::{Event, MAX_DECLARATION_DELAY, UtcMicros};
 
 use super::{
     batch::SeriesIter,
     catalogue::Catalogue,
+    declared::Declarations,
     folders::{entries, is_copy, is_day_file, partitions},
     footer::{self, Group, LakeFile, Wanted},
     parallel, part,
@@ -39,6 +40,8 @@ pub type SiteEvents = (Arc<str>, Vec<Event>);
 pub struct Lake {
     folder: PathBuf,
     catalogue: Catalogue,
+    /// Declarations that were read, by period.
+    declarations: Mutex<Vec<(Range<UtcMicros>, Arc<Declarations>)>>,
     /// Files and folders named like copies of a site or a day, which were skipped.
     passed_over: Vec<PathBuf>,
 }
@@ -72,7 +75,8 @@ impl Lake {
             }
         }
         files.sort_by(|a, b| (&a.site, a.date, &a.path).cmp(&(&b.site, b.date, &b.path)));
-        Ok(Self { folder, catalogue: Catalogue { files, ..Catalogue::default() }, passed_over })
+        let catalogue = Catalogue { files, ..Catalogue::default() };
+        Ok(Self { folder, catalogue, declarations: Mutex::default(), passed_over })
     }
 
     /// Skips corrupt files, which [`Lake::skipped`] then returns, instead of failing.
@@ -156,6 +160,26 @@ impl Lake {
             }
         }
         Ok(all)
+    }
+
+    /// Returns the maintenance that was declared afterwards for parts of a period.
+    ///
+    /// # Errors
+    /// A file of events is corrupt or can't be read.
+    pub fn declarations(&self, period: &Range<UtcMicros>) -> Result<Arc<Declarations>, LakeError> {
+        let mut known = self.declarations.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, found)) = known.iter().find(|(asked, _)| asked == period) {
+            return Ok(Arc::clone(found));
+        }
+        let mut found = Declarations::default();
+        let last = UtcMicros(period.end.0.saturating_add(MAX_DECLARATION_DELAY.0));
+        for (site, events) in self.events(period.start, last)? {
+            found.add(&site, &events);
+        }
+        found.keep(period);
+        let found = Arc::new(found);
+        known.push((period.clone(), Arc::clone(&found)));
+        Ok(found)
     }
 
     /// Returns whether there are events on UTC days before that of `moment`.
@@ -273,12 +297,14 @@ impl Lake {
         figure: impl Fn(&mut Series) -> T + Sync,
         mut take: impl FnMut(T) -> Result<(), E>,
     ) -> Result<(), E> {
+        let declarations = self.declarations(&query.period)?;
         let mut batches = self.series(query);
         while let Some(batch) = batches.next_batch()? {
             let monitors: Vec<usize> = (0..batch.monitors.len()).collect();
             // One after the other, in the same memory.
             let results = parallel::map_with(&monitors, Series::default, |series, monitor| {
                 batch.read(*monitor, query, series);
+                series.declared = declarations.ranges(&series.site, &series.monitor);
                 (!series.is_empty()).then(|| figure(series))
             });
             for result in results.into_iter().flatten() {

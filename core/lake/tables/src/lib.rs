@@ -9,6 +9,7 @@
 mod batch;
 mod catalogue;
 mod days;
+mod declared;
 mod decoded;
 mod decoder;
 mod durations;
@@ -31,6 +32,7 @@ pub use mailqos_lake::LakeError;
 
 pub use batch::SeriesIter;
 pub use days::{Day, LakeAdminError, SiteInfo, Tree, info, list};
+pub use declared::{Declaration, Declarations};
 pub use durations::{Durations, Values};
 pub use lake::{Lake, SiteAndMonitor, SiteEvents};
 pub use metric::{Column, Metric};

@@ -61,6 +61,9 @@ pub struct Series {
     pub unverified: Vec<bool>,
     /// The metrics, by `Metric as usize`.
     pub metrics: [Durations; Metric::ALL.len()],
+    /// Periods that were declared as maintenance afterwards. Tests in them count, unless
+    /// [`Series::without_declared`] is used.
+    pub declared: Vec<Range<UtcMicros>>,
     /// Rows in the period; those before and after it are context for outages.
     pub inside: Range<usize>,
 }
@@ -112,6 +115,30 @@ impl Series {
     #[inline]
     pub fn counts(&self, row: usize) -> bool {
         self.outcome[row] != Outcome::NotTested && self.exclusion(row).is_none()
+    }
+
+    /// Returns whether a counted test began in a period that was declared as maintenance afterwards.
+    pub fn is_declared(&self, row: usize) -> bool {
+        let at = self.at(row);
+        self.declared.iter().any(|period| period.contains(&at)) && self.counts(row)
+    }
+
+    /// Returns the series as if declared maintenance had been planned: its tests are excluded.
+    /// `None` if no counted test is concerned.
+    #[must_use]
+    pub fn without_declared(&self) -> Option<Self> {
+        if self.declared.is_empty() || !(0..self.len()).any(|row| self.is_declared(row)) {
+            return None;
+        }
+        let mut without = self.clone();
+        without.excluded.resize(self.len(), None);
+        for row in 0..self.len() {
+            if self.is_declared(row) {
+                without.excluded[row] = Some(Exclusion::Maintenance);
+            }
+        }
+        without.declared.clear();
+        Some(without)
     }
 
     /// Returns the rows of the counted tests in the period.
@@ -187,8 +214,10 @@ impl Series {
             hops,
             unverified,
             metrics,
+            declared,
             inside,
         } = self;
+        declared.clear();
         (*own_site, *own_monitor, *inside) = (Arc::clone(site), Arc::clone(&key.monitor), 0..0);
         kind.clone_from(&key.kind);
         started_at.clear();
@@ -290,6 +319,7 @@ impl Series {
             hops: pick(&self.hops, rows),
             unverified: pick(&self.unverified, rows),
             metrics: std::array::from_fn(|metric| durations(&self.metrics[metric])),
+            declared: self.declared.clone(),
             inside: 0..rows.len(),
         }
     }
