@@ -76,7 +76,10 @@ async fn a_forgotten_window_is_declared_and_both_values_are_shown() {
     for figure in ["availability", "availability_excluding_declared", "declared", "declared_s"] {
         let arguments = [&["stats"][..], &period, &["--explain", "mail", figure]].concat();
         let text = setting.succeed("mailqos-analytics", &arguments);
-        assert!(text.contains("declared by anna") && text.contains("new disks"), "{figure}: {text}");
+        assert!(
+            text.contains("declared by anna") && text.contains("new disks"),
+            "{figure}: {text}"
+        );
     }
     for (language, words) in [
         ("en", "Excluding maintenance that was declared afterwards"),

@@ -225,12 +225,10 @@ async fn declare(
     let request = Request::MaintenanceDeclare { name, monitors, from, to, reason, by };
     let added: MaintenanceAdded = ask(config, &request).await?;
     // With their offsets: an hour may have come twice.
-    let zoned = |moment: Option<Timestamp>| {
-        moment.map_or_else(String::new, |moment| {
-            moment
-                .to_zoned(config.timezone.clone())
-                .strftime("%Y-%m-%d %H:%M:%S%:z")
-                .to_string()
+    let zoned = |at: Option<Timestamp>| {
+        at.map_or_else(String::new, |at| {
+            let zoned = at.to_zoned_datetime(config.timezone.clone());
+            zoned.strftime("%Y-%m-%d %H:%M:%S%:z").to_string()
         })
     };
     print_line(&format!(

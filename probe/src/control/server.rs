@@ -185,8 +185,7 @@ impl RunningProbe {
             Request::MaintenanceDeclare { name, monitors, from, to, reason, by } => {
                 let name = name.unwrap_or_else(|| format!("declared-{}", from.0 / 1_000_000));
                 let selected = self.select(&monitors)?.len();
-                let period =
-                    DeclaredPeriod { name: name.clone(), monitors, from, to, reason, by };
+                let period = DeclaredPeriod { name: name.clone(), monitors, from, to, reason, by };
                 let event = self.maintenance.declare(period, now)?;
                 if let Err(error) = self.recorder.record_event(event).await {
                     self.maintenance.forget_declared(&name);

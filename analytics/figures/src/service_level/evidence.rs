@@ -211,7 +211,8 @@ impl Evidence {
             .enumerate()
             .map(|(index, target)| self.judgement(index, target, level, is_over))
             .collect();
-        for (target, other) in targets.iter_mut().zip(declared.into_iter().flat_map(|e| e.targets)) {
+        for (target, other) in targets.iter_mut().zip(declared.into_iter().flat_map(|e| e.targets))
+        {
             target.excluding_declared = Some((other.value, other.verdict));
         }
         Entry {

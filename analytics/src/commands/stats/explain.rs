@@ -269,7 +269,8 @@ fn left_out(figure: &Figure, series: &Series, row: &Row, values: u64) -> Vec<Lef
             why: "excluded for another reason, such as a simulated failure",
         },
     ];
-    let is_excluding = matches!(figure, Figure::Declared(declared) if *declared != DeclaredFigure::Tests);
+    let is_excluding =
+        matches!(figure, Figure::Declared(declared) if *declared != DeclaredFigure::Tests);
     if is_excluding {
         left_out.push(LeftOut {
             samples: row.declared_tests(),

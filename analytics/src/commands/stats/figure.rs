@@ -240,7 +240,10 @@ impl Figure {
             | Self::Mttr
             | Self::Mtbf
             | Self::Declared(DeclaredFigure::Time | DeclaredFigure::Downtime) => "s",
-            Self::Declared(DeclaredFigure::Tests) | Self::Outages | Self::Tests(_) | Self::Of(_, Statistic::Count) => "",
+            Self::Declared(DeclaredFigure::Tests)
+            | Self::Outages
+            | Self::Tests(_)
+            | Self::Of(_, Statistic::Count) => "",
             Self::Delivered(_) | Self::Of(..) => "ms",
             _ => "share",
         }

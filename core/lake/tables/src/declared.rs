@@ -120,7 +120,11 @@ mod tests {
                 // Not a period.
                 declared(102, "c", 30, 30, &[]),
                 event(103, EventKind::MaintenanceDeclared, &Value::Null),
-                event(104, EventKind::MaintenanceWithdrawn, &serde_json::json!({ "maintenance": "a" })),
+                event(
+                    104,
+                    EventKind::MaintenanceWithdrawn,
+                    &serde_json::json!({ "maintenance": "a" }),
+                ),
                 // Declared again, rightly.
                 declared(105, "a", 12, 14, &["m"]),
             ],
