@@ -19,7 +19,7 @@ use mailqos_model::{Micros, MonitorId, Outcome, SiteName, Stage, UtcMicros};
 
 use crate::{
     setting::{PATIENCE, Setting},
-    simulation::{self, Habits, MAX_ROUND_TRIP},
+    simulation::{self, Habits},
 };
 
 /// Site of the scene.
