@@ -6,7 +6,7 @@ use mailqos_net::{Trust, http::Place};
 
 use super::{
     Problems, Table,
-    key::{Defaulted, Named, OptionalWord, key},
+    key::{Defaulted, OptionalWord, key},
     proxy,
     reference::Key,
     server::trust,
@@ -73,7 +73,7 @@ keys! {
 /// Reads a table `heartbeat`.
 pub(super) fn read(
     table: &mut Table,
-    key: impl Named,
+    key: &Key,
     plaintext: bool,
     problems: &mut Problems,
 ) -> Option<Heartbeat> {
