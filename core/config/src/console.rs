@@ -128,7 +128,7 @@ mod tests {
 
     fn problems(console: &str) -> String {
         let text = format!("site = \"here\"\n[console]\n{console}\n");
-        let read = of_text("mailqos.toml".as_ref(), text, crate::Problems::default());
+        let read = of_text("mailqos.toml".as_ref(), text);
         read.err().map(|problems| problems.render(false)).unwrap_or_default()
     }
 
