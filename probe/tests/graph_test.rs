@@ -435,14 +435,17 @@ async fn broken_delta_queries_lose_no_mail() {
     }
 }
 
-/// Twelve monitors test the mailbox twelve times each, while the service throttles, forgets the
-/// state of delta queries, revokes tokens and fails. `MAILQOS_GRAPH_TESTS` sets how many times:
-/// with 720, there are as many tests as one monitor makes in a month.
+/// Four monitors test the mailbox several times each, while the service throttles, forgets the
+/// state of delta queries, revokes tokens and fails. It takes minutes, so it only runs if
+/// `MAILQOS_GRAPH_TESTS` says how many times: with 2160, there are as many tests as one monitor
+/// makes in a month.
 #[tokio::test(flavor = "multi_thread")]
 async fn many_tests_through_throttling_lose_no_sample_and_touch_no_foreign_mail() {
-    const MONITORS: usize = 12;
-    let times = std::env::var("MAILQOS_GRAPH_TESTS").ok().and_then(|text| text.parse().ok());
-    let times: usize = times.unwrap_or(12);
+    const MONITORS: usize = 4;
+    let times = std::env::var("MAILQOS_GRAPH_TESTS").ok();
+    let Some(times) = times.and_then(|text| text.parse::<usize>().ok()) else {
+        return;
+    };
     let options = GraphOptions {
         burst: Some((60, Duration::from_secs(2), 1)),
         token_life: 5,
@@ -475,7 +478,7 @@ async fn many_tests_through_throttling_lose_no_sample_and_touch_no_foreign_mail(
     while !tasks.is_empty() {
         tokio::select! {
             Some(done) = tasks.join_next() => samples.extend(done.unwrap()),
-            () = tokio::time::sleep(Duration::from_millis(400)) => {
+            () = tokio::time::sleep(Duration::from_secs(2)) => {
                 round += 1;
                 match round % 4 {
                     0 => probe.graph.expire_deltas(),
