@@ -83,8 +83,8 @@ pub async fn send_heartbeat(
     judge(&response, &secrets).map(|()| Beaten::Accepted)
 }
 
-/// Returns method, address and content of a request; `None` if the service can't be told of a
-/// failure.
+/// Returns method, address and content of a request; `None` if the service does not accept
+/// failures.
 fn request(
     service: HeartbeatService,
     url: &Secret,
@@ -250,7 +250,7 @@ mod tests {
             let (line, _) = sent(service, url, beat).expect(expected);
             assert_eq!(line, expected);
         }
-        // Whoever knows only heartbeats learns of a failure by their absence.
+        // A service that accepts only heartbeats recognises a failure by their absence.
         assert_eq!(sent(HeartbeatService::Other, "https://x.example/a", failing), None);
     }
 
