@@ -463,8 +463,8 @@ async fn many_tests_through_throttling_lose_no_sample_and_touch_no_foreign_mail(
     let config = load(probe.folder.path(), &probe.server, &format!("{head}{all}"));
     let tester = Arc::new(Tester::new(config.clone(), None).await.expect("tester"));
     let mut tasks = tokio::task::JoinSet::new();
-    for monitor in config.monitors.values().cloned() {
-        let tester = tester.clone();
+    for monitor in config.monitors.values() {
+        let (tester, monitor) = (tester.clone(), monitor.clone());
         tasks.spawn(async move {
             let mut samples = Vec::new();
             for _ in 0..times {

@@ -162,7 +162,7 @@ mod tests {
                 let path = entry.expect("an entry").path();
                 if path.is_dir() {
                     folders.push(path);
-                } else if !path.extension().is_some_and(|it| it == "toml") {
+                } else if path.extension().is_none_or(|it| it != "toml") {
                     all.push_str(&std::fs::read_to_string(&path).unwrap_or_default());
                 }
             }

@@ -187,10 +187,12 @@ async fn keep(
         let (app, certificates) = (Arc::clone(&app), certificates.clone());
         let work = tokio::task::spawn_blocking(move || {
             app.keeper.refresh(UtcMicros::now());
-            if let Some(certificates) = certificates.filter(|_| number % CERTIFICATE_EVERY == 0) {
+            if let Some(certificates) =
+                certificates.filter(|_| number.is_multiple_of(CERTIFICATE_EVERY))
+            {
                 certificates.refresh();
             }
-            if number % SESSIONS_EVERY == 0 {
+            if number.is_multiple_of(SESSIONS_EVERY) {
                 app.sessions.keep();
             }
         });

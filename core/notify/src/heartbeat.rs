@@ -259,8 +259,13 @@ mod tests {
     fn a_success_that_is_none_is_a_failure_without_the_token() {
         let url = Secret::new("https://hc.example/ping/6b2b3a1e-0000-4000?create=1");
         let judged = |status, body: &str| {
-            let response =
-                Response { status, body: body.into(), truncated: false, retry_after: None };
+            let response = Response {
+                status,
+                body: body.into(),
+                truncated: false,
+                retry_after: None,
+                location: None,
+            };
             judge(&response, &secret_parts(&url))
         };
         assert_eq!(judged(200, "OK"), Ok(()));

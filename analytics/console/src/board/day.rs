@@ -148,7 +148,7 @@ impl Day {
         let mut at = 0;
         for run in self.cells.chunk_by(|one, other| one == other) {
             let path = &mut paths[run[0] as usize];
-            let width = run.len() * WIDTH - usize::from(run.len() > 0);
+            let width = run.len() * WIDTH - usize::from(!run.is_empty());
             // Writing to a `String` can't fail.
             let _ = write!(path, "M{} 20h{width}v{STRIP}h-{width}z", at * WIDTH);
             at += run.len();

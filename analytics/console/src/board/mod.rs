@@ -395,7 +395,7 @@ mod tests {
             [monitor.a]\nobject = \"mx\"\nname = \"Büro A\"\n[monitor.b]\nobject = \"mx\"\n\
             [monitor.off]\nobject = \"mx\"\nenabled = false\n";
         let text = text.to_owned();
-        match mailqos_config::of_text("m.toml".as_ref(), text, Default::default()) {
+        match mailqos_config::of_text("m.toml".as_ref(), text) {
             Ok(config) => config,
             Err(problems) => panic!("{}", problems.render(false)),
         }
