@@ -12,6 +12,7 @@ use super::{
     key::{Optional, OptionalWord, Required, Word, key},
     reference::Key,
     server::{is_loopback, trust},
+    sign_in,
     value::secret,
 };
 
@@ -47,6 +48,17 @@ pub struct OAuthOptions {
     /// Source of the first refresh token. Without one, the client uses its own credentials (client
     /// credentials grant).
     pub refresh_token: Option<SecretSource>,
+    /// The source of a Google service account's key, which is used instead of a refresh token.
+    pub service_account: Option<SecretSource>,
+    /// The mailbox's user, whom a service account acts for.
+    pub user: String,
+    /// The day on which the sign-in that the refresh token comes from expires, if the configuration
+    /// names it.
+    pub sign_in_expires: Option<Date>,
+    /// Address at which a person signs in with a browser, if known.
+    pub authorize_url: Option<String>,
+    /// Address at which device codes are issued, if known.
+    pub device_url: Option<String>,
     /// Day on which the client secret expires, if it is configured.
     pub secret_expires: Option<Date>,
     /// Trusted certificates of the token server.
@@ -77,6 +89,25 @@ impl Account {
             oauth.scope = Some(graph.scope.clone());
         }
         account
+    }
+
+    /// Returns what of the account's credentials expires within this number of days, in words such
+    /// as `the sign-in expires on 2027-01-31, in 6 days`.
+    pub fn expiring(&self, days: i32) -> Vec<String> {
+        let today = today();
+        let named = |what: &str, expires: Option<Date>| {
+            let expires = expires
+                .filter(|expires| expires.since(today).is_ok_and(|left| left.get_days() <= days))?;
+            Some(format!("{what} {}", expiry(expires, today)?))
+        };
+        let oauth = self.oauth();
+        [
+            named("the client secret", oauth.and_then(|oauth| oauth.secret_expires)),
+            named("the sign-in", oauth.and_then(|oauth| oauth.sign_in_expires)),
+        ]
+        .into_iter()
+        .flatten()
+        .collect()
     }
 
     /// Returns the OAuth 2.0 options, if the account logs in with tokens.
@@ -158,7 +189,7 @@ keys! {
         /// Microsoft 365: the tenant's ID or domain.
         tenant: Optional<String> = key();
         /// The application's ID.
-        client_id: Required<String> = key();
+        client_id: Optional<String> = key().otherwise("required, except with `service_account`");
         /// The application's secret.
         client_secret: Key = Key::secret();
         /// Instead of a secret, a certificate and its RSA key, both in PEM, unencrypted.
@@ -173,6 +204,15 @@ keys! {
         refresh_token: Key = Key::secret();
         /// The address of the token server.
         token_url: Optional<String> = key().otherwise("set by the preset");
+        /// The key of a Google service account (the JSON file) to which the domain's administrator
+        /// has delegated the scope; used instead of an application and a refresh token.
+        service_account: Key = Key::secret();
+        /// The day on which the sign-in expires; warnings start 30 days earlier.
+        sign_in_expires: Optional<Date> = key();
+        /// The address at which a person signs in with a browser (`account login`).
+        authorize_url: Optional<String> = key().otherwise("set by the preset");
+        /// The address that issues device codes for a sign-in on another machine (`account login`).
+        device_url: Optional<String> = key().otherwise("set by the preset");
         /// The scope to request for the tokens.
         scope: Optional<String> = key().otherwise("set by the preset");
         /// The day on which the client secret expires; warnings start 30 days earlier.
@@ -205,7 +245,8 @@ pub(super) fn read(
                         mechanisms.push(Mechanism::XOAuth2);
                     }
                     let proxy = proxy.clone();
-                    Login::OAuth(Box::new(OAuthOptions { proxy, ..oauth }))
+                    let user = user.clone().unwrap_or_default();
+                    Login::OAuth(Box::new(OAuthOptions { proxy, user, ..oauth }))
                 })
         }
         (Some(_), Some(_)) => {
@@ -289,41 +330,61 @@ fn oauth_of(
     };
     let client_secret = source(&OAUTH.client_secret, &mut table, problems);
     let refresh_token = source(&OAUTH.refresh_token, &mut table, problems);
+    let service_account = source(&OAUTH.service_account, &mut table, problems);
+    if client_id.is_none() && service_account.is_none() {
+        problems.push(table.missing(&OAUTH.client_id, "the application's id"));
+    }
     let certificate = source(&OAUTH.certificate, &mut table, problems);
     let federated_token_file = table.read(&OAUTH.federated_token_file, problems);
     let proofs = [client_secret.is_some(), certificate.is_some(), federated_token_file.is_some()];
     let count = proofs.into_iter().filter(|is_set| *is_set).count();
-    check_proofs(count, refresh_token.is_some(), &table, problems);
+    let has_token = refresh_token.is_some() || service_account.is_some();
+    check_proofs(count, has_token, &table, problems);
     let cloud = match provider {
         Some(Provider::Microsoft365) => table.read(&OAUTH.cloud, problems),
         _ => Cloud::Global,
     };
-    if provider == Some(Provider::GoogleWorkspace) && refresh_token.is_none() {
+    if provider == Some(Provider::GoogleWorkspace) && !has_token {
         problems.push(table.missing(
             &OAUTH.refresh_token,
-            "Google gives access to mailboxes only with a refresh token, not with client credentials",
+            "Google gives access to mailboxes only with a refresh token (mailqos-probe account login NAME) or a service_account",
         ));
     }
     let token_url = token_url(&mut table, provider.map(|provider| (provider, cloud)), problems);
+    let [authorize_url, device_url] = sign_in::addresses(
+        token_url.as_deref(),
+        sign_in::read(&OAUTH.authorize_url, &mut table, problems),
+        sign_in::read(&OAUTH.device_url, &mut table, problems),
+    );
     let own_scope = table.read(&OAUTH.scope, problems);
     let (scope, graph) = scopes(own_scope, provider.map(|it| (it, cloud)), refresh_token.is_some());
-    let secret_expires = table.read(&OAUTH.secret_expires, problems);
-    if let Some(expires) = secret_expires
-        && let Some(text) = expiry(expires, today())
-    {
-        problems.push(Problem {
-            severity: Severity::Warning,
-            ..table
-                .problem(&OAUTH.secret_expires, format!("the client secret {text}"), "this day")
-                .help("create a new one at the provider, replace the old one with it, and update this date")
-        });
-    }
+    let secret_expires = end_of(
+        (&OAUTH.secret_expires, "the client secret"),
+        "create a new one at the provider, replace the old one with it, and update this date",
+        (&mut table, problems),
+    );
+    let sign_in_expires = end_of(
+        (&OAUTH.sign_in_expires, "the sign-in"),
+        "sign in again: mailqos-probe account login NAME",
+        (&mut table, problems),
+    );
     let trust = trust(&mut table, problems);
     table.finish(problems);
     Some((
         OAuthOptions {
             token_url: token_url?,
-            client_id: client_id?,
+            authorize_url,
+            device_url,
+            client_id: match &service_account {
+                Some(_) => client_id.unwrap_or_default(),
+                None => client_id?,
+            },
+            service_account: match service_account {
+                Some(source) => Some(source?),
+                None => None,
+            },
+            user: String::new(),
+            sign_in_expires,
             client_secret: match client_secret {
                 Some(source) => Some(source?),
                 None => None,
@@ -459,6 +520,22 @@ fn token_url(
 
 fn today() -> Date {
     jiff::Timestamp::now().to_zoned_datetime(jiff::tz::TimeZone::UTC).date()
+}
+
+/// Reads the day on which a credential expires, and warns if it is near.
+fn end_of(
+    (key, what): (&'static Optional<Date>, &str),
+    help: &str,
+    (table, problems): (&mut Table, &mut Problems),
+) -> Option<Date> {
+    let expires = table.read(key, problems)?;
+    if let Some(text) = expiry(expires, today()) {
+        problems.push(Problem {
+            severity: Severity::Warning,
+            ..table.problem(key, format!("{what} {text}"), "this day").help(help)
+        });
+    }
+    Some(expires)
 }
 
 /// Returns the warning about a secret that expires on this day, or `None` if the day is far off.

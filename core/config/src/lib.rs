@@ -29,6 +29,7 @@ mod read;
 pub mod reference;
 mod server;
 mod service_level;
+mod sign_in;
 mod table;
 mod target;
 mod test_options;
@@ -410,6 +411,9 @@ impl Config {
                     found.extend(certificate.map(|certificate| {
                         (format!("certificate of account {name}"), certificate)
                     }));
+                    let key = oauth.service_account.as_ref();
+                    found
+                        .extend(key.map(|key| (format!("service_account of account {name}"), key)));
                     let token = oauth.refresh_token.as_ref();
                     found.extend(
                         token.map(|token| (format!("refresh_token of account {name}"), token)),

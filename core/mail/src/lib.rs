@@ -14,6 +14,8 @@ pub mod oauth;
 mod refusals;
 mod remedy;
 pub mod sasl;
+mod service_account;
+pub mod sign_in;
 mod smtp;
 mod token_response;
 mod transcript;

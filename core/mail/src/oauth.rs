@@ -9,7 +9,7 @@ use std::{
 };
 
 use mailqos_base::files::{Access, replace};
-use mailqos_base::{Secret, SecretError, hex, one_line};
+use mailqos_base::{Secret, SecretError, SecretSource, hex, one_line};
 use mailqos_config::OAuthOptions;
 use mailqos_net::{
     Trust,
@@ -25,6 +25,7 @@ use tokio::sync::Mutex;
 
 use super::{
     assertion::{self, ASSERTION_TYPE, AssertionError},
+    service_account::{self, ServiceAccountError},
     token_response,
 };
 
@@ -85,6 +86,9 @@ pub enum TokenError {
         /// The reason.
         error: AssertionError,
     },
+    /// The key of the service account can't be used.
+    #[error("the service account: {0}")]
+    ServiceAccount(#[from] ServiceAccountError),
     /// The refresh token is not available.
     #[error("the refresh token: {0}")]
     RefreshToken(SecretError),
@@ -210,6 +214,9 @@ impl OAuth {
         let proof = self.proof().await?;
         let via = self.options.proxy.via().await.map_err(TokenError::Proxy)?;
         let transport = Transport::Net(self.options.trust.clone(), via);
+        if let Some(source) = &self.options.service_account {
+            return self.ask_by_assertion(&transport, source).await;
+        }
         let Some(source) = &self.options.refresh_token else {
             let asked = self.ask(&transport, &proof, None).await;
             return asked.map(|(token, _)| token);
@@ -327,6 +334,47 @@ impl OAuth {
         Ok((token.secret, rotated))
     }
 
+    /// Requests an access token with the key of a service account (RFC 7523, section 2.1).
+    async fn ask_by_assertion(
+        &self,
+        transport: &Transport,
+        source: &SecretSource,
+    ) -> Result<Token, TokenError> {
+        let asked = Instant::now();
+        let options = &self.options;
+        let place = Place::parse(&options.token_url)?;
+        let request = service_account::Request {
+            token_url: &options.token_url,
+            scope: options.scope.as_deref().unwrap_or_default(),
+            user: &options.user,
+        };
+        let assertion = service_account::assertion(source, &request).await?;
+        // Neither of the two has a character that a form would encode, but for the colons.
+        let grant_type = service_account::GRANT_TYPE.replace(':', "%3A");
+        let form = format!("grant_type={grant_type}&assertion={}", assertion.expose());
+        let request = oauth2::http::Request::builder()
+            .method("POST")
+            .uri(&options.token_url)
+            .header("content-type", "application/x-www-form-urlencoded")
+            .body(form.into_bytes())
+            .map_err(|error| TokenError::Url(error.to_string()))?;
+        let response = transport.call(request).await?;
+        let body = response.body();
+        let secrets = [assertion];
+        if response.status().is_success()
+            && let Ok(answer) = serde_json::from_slice::<BasicTokenResponse>(body)
+        {
+            return Ok(self.accept(&answer, asked).0);
+        }
+        match serde_json::from_slice::<BasicErrorResponse>(body) {
+            Ok(answer) => Err(explain(Failure::ServerResponse(answer), &place, &secrets)),
+            Err(_) => Err(TokenError::Unreadable {
+                server: place.server(),
+                what: format!("{} bytes", body.len()),
+            }),
+        }
+    }
+
     fn accept(&self, answer: &BasicTokenResponse, asked: Instant) -> (Token, Option<Secret>) {
         let life = answer.expires_in().unwrap_or(USUAL_LIFE).min(MAX_LIFE);
         let token = Token {
@@ -426,7 +474,7 @@ fn explain(error: Failure, place: &Place, secrets: &[Secret]) -> TokenError {
 
 /// Explains errors of token servers, with the remedy: those of Microsoft Entra by their numbers,
 /// others by name.
-fn meaning(code: &str, said: &str) -> Option<&'static str> {
+pub(super) fn meaning(code: &str, said: &str) -> Option<&'static str> {
     const NUMBERS: [(&str, &str); 18] = [
         (
             "AADSTS7000222",
@@ -485,6 +533,9 @@ fn meaning(code: &str, said: &str) -> Option<&'static str> {
         })
     };
     if let Some((_, meaning)) = NUMBERS.iter().find(|(known, _)| number(known)) {
+        return Some(meaning);
+    }
+    if let Some(meaning) = service_account::meaning(said) {
         return Some(meaning);
     }
     Some(match code {
@@ -598,6 +649,11 @@ mod tests {
             graph: None,
             scope: None,
             refresh_token: None,
+            authorize_url: None,
+            device_url: None,
+            service_account: None,
+            user: String::new(),
+            sign_in_expires: None,
             secret_expires: None,
             trust: Trust::default(),
             kept: "/nowhere/kept".into(),

@@ -9,7 +9,7 @@ use mailqos_model::{Event, EventKind, Micros, MonitorId, Outcome, Sample};
 use super::{
     Alarms, Episode, NotificationKind, State, list_of, message,
     outbox::End,
-    own_names::{BLIND, RECORDER},
+    own_names::{BLIND, EXPIRY, RECORDER},
 };
 
 /// Number of consecutive tests that could not be performed before it counts as a problem.
@@ -18,6 +18,8 @@ const UNTESTED: u32 = 3;
 const BLIND_FOR: Micros = Micros::from_secs(20);
 /// Maximum number of untestable monitors that are named.
 const MAX_NAMED: usize = 5;
+/// Number of days before credentials expire at which an alarm is raised.
+const EXPIRY_DAYS: i32 = 7;
 
 impl Alarms {
     /// Reports the state of the probe's recording: an alarm is raised over the default action list
@@ -49,6 +51,22 @@ impl Alarms {
             )
         });
         self.own_trouble(BLIND, problem).await;
+    }
+
+    /// Looks for accounts whose sign-in or client secret expires within a week. An alarm is raised if
+    /// there are some, and clears when they were renewed.
+    pub async fn look_for_expiry(&self) {
+        let config = self.config();
+        let expiring: Vec<String> = config
+            .accounts
+            .iter()
+            .flat_map(|(name, account)| {
+                let expiring = account.expiring(EXPIRY_DAYS).into_iter();
+                expiring.map(move |text| format!("account {name}: {text}"))
+            })
+            .take(MAX_NAMED)
+            .collect();
+        self.own_trouble(EXPIRY, (!expiring.is_empty()).then(|| expiring.join("; "))).await;
     }
 
     /// Returns the monitors without results for a while, and why.

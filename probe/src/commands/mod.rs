@@ -14,6 +14,7 @@ mod manage;
 mod manager;
 mod proxies;
 mod run;
+mod sign_in;
 mod status;
 mod terminal;
 mod test;
@@ -71,10 +72,10 @@ enum Command {
     Init(Box<init::Args>),
     /// Find the mail servers of an address and show where they were found.
     Discover(discover::Args),
-    /// Restrict an application of Microsoft 365 to one mailbox, and verify it.
-    Account(account::Args),
     /// Add an object, an account or a monitor to the configuration.
     Add(Box<manage::AddArgs>),
+    /// Sign in as an account's user, or restrict an application to one mailbox and verify it.
+    Account(account::Args),
     /// List objects, accounts or monitors.
     List(manage::ListArgs),
     /// Show a monitor's settings, including inherited defaults.

@@ -215,6 +215,7 @@ async fn watch_tests(alarms: Alarms) {
     loop {
         tokio::time::sleep(LOOKED_AT).await;
         alarms.look_for_blindness().await;
+        alarms.look_for_expiry().await;
     }
 }
 

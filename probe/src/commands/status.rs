@@ -501,6 +501,8 @@ fn problems(probe: &ProbeReport) -> Vec<String> {
     if let Some((count, first)) = untested(probe) {
         problems.push(format!("NOT TESTED: {count}: {}", terminal::plain(&first)));
     }
+    let expiring = probe.expiring.iter();
+    problems.extend(expiring.map(|text| format!("EXPIRES: {}", terminal::plain(text))));
     problems
 }
 

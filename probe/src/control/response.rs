@@ -166,6 +166,8 @@ pub struct ProbeReport {
     pub recorder_problem: Option<String>,
     /// Why metrics can't be served.
     pub metrics_problem: Option<String>,
+    /// Accounts whose credentials expire within 30 days, and when.
+    pub expiring: Vec<String>,
     /// The heartbeats, if they are configured.
     pub heartbeat: Option<HeartbeatReport>,
 }

@@ -332,6 +332,7 @@ impl RunningProbe {
             recorder_problem: health.problem,
             metrics_problem: self.observed.metrics_problem(),
             heartbeat: self.heartbeat_report(),
+            expiring: expiring(config),
         }
     }
 
@@ -437,4 +438,13 @@ fn maintenance_report(open: Open) -> MaintenanceReport {
         reason: open.reason,
         tests: if open.pause { "pause" } else { "run" }.to_owned(),
     }
+}
+
+/// Returns the accounts whose credentials expire within 30 days, and when.
+fn expiring(config: &Config) -> Vec<String> {
+    let accounts = config.accounts.iter();
+    let expiring = accounts.flat_map(|(name, account)| {
+        account.expiring(30).into_iter().map(move |text| format!("account {name}: {text}"))
+    });
+    expiring.collect()
 }

@@ -8,14 +8,19 @@ use std::{
 };
 
 use inquire::{Password, validator::Validation};
-use mailqos_base::Secret;
+use mailqos_base::{Secret, SecretSource};
+use mailqos_config::OAuthOptions;
 use toml_edit::Value;
 
 use super::{
     presets::{Provider, Tokens},
     prompter::{Prompter, absolute, is_word},
 };
-use crate::commands::{Failure, edit::inline};
+use crate::commands::{
+    Failure,
+    edit::inline,
+    sign_in::{SignInArgs, last_day, sign_in},
+};
 
 /// Prompt for the password.
 pub(super) const PASSWORD: &str = "Mailbox password";
@@ -29,9 +34,12 @@ pub(super) struct LoginArgs {
     /// Read the password from this file.
     #[arg(long)]
     password_file: Option<PathBuf>,
-    /// Authentication: password or OAuth 2.0 tokens.
-    #[arg(long, value_parser = ["password", "oauth"])]
+    /// Authentication: password, oauth (an application's credentials or a given refresh token) or
+    /// sign-in (a person signs in now).
+    #[arg(long, value_parser = ["password", "oauth", "sign-in"], hide_possible_values = true)]
     login: Option<String>,
+    #[command(flatten)]
+    sign_in: SignInArgs,
     /// OAuth 2.0: application (client) id.
     #[arg(long)]
     client_id: Option<String>,
@@ -53,17 +61,28 @@ pub(super) struct LoginArgs {
     /// OAuth 2.0: token server URL [default: set by the preset].
     #[arg(long)]
     token_url: Option<String>,
+    /// OAuth 2.0: address of a sign-in with a browser [default: set by the preset].
+    #[arg(long)]
+    authorize_url: Option<String>,
+    /// OAuth 2.0: address that issues device codes [default: set by the preset].
+    #[arg(long)]
+    device_url: Option<String>,
+    /// Google: read the key of a service account from this file.
+    #[arg(long)]
+    service_account_file: Option<PathBuf>,
     /// OAuth 2.0: scope of the token [default: set by the preset].
     #[arg(long)]
     scope: Option<String>,
 }
 
 impl LoginArgs {
-    /// Prompts for missing values; returns the key of the account's table and its value.
-    pub(super) fn ask(
+    /// Prompts for missing values, and signs the user in if wanted; returns the key of the account's
+    /// table and its value.
+    pub(super) async fn ask(
         self,
         prompter: Prompter,
         preset: Option<&'static Provider>,
+        user: &str,
         secrets: &mut Secrets,
     ) -> Result<(&'static str, Value), Failure> {
         if !self.is_with_tokens(prompter, preset)? {
@@ -71,16 +90,30 @@ impl LoginArgs {
             let flags = "--password-env or --password-file";
             return Ok(("password", secrets.place(said, PASSWORD, "password", flags)?));
         }
-        let tokens = Application {
-            preset: preset.filter(|preset| preset.tokens.is_some()),
+        let preset = preset.filter(|preset| preset.tokens.is_some());
+        let signs_in = self.signs_in(prompter, preset)?;
+        let application = Application {
+            preset,
+            user: user.to_owned(),
             client_id: self.client_id,
             client_secret: (self.client_secret_env, self.client_secret_file.map(absolute)),
             refresh_token: (self.refresh_token_env, self.refresh_token_file.map(absolute)),
             tenant: self.tenant,
-            token_url: self.token_url,
+            addresses: [
+                ("token_url", self.token_url),
+                ("authorize_url", self.authorize_url),
+                ("device_url", self.device_url),
+            ],
             scope: self.scope,
         };
-        Ok(("oauth", tokens.value(secrets)?))
+        let value = if let Some(path) = self.service_account_file {
+            application.of_service_account(&absolute(path))
+        } else if signs_in {
+            application.sign_in(&self.sign_in, secrets).await?
+        } else {
+            application.value(secrets)?
+        };
+        Ok(("oauth", value))
     }
 
     fn is_with_tokens(
@@ -89,14 +122,38 @@ impl LoginArgs {
         preset: Option<&Provider>,
     ) -> Result<bool, Failure> {
         Ok(match (self.login.as_deref(), preset.and_then(|preset| preset.tokens)) {
-            (Some(login), _) => login == "oauth",
+            (Some(login), _) => login != "password",
             (None, Some(Tokens::Only)) => true,
-            (None, _) if self.client_id.is_some() => true,
+            (None, _) if self.client_id.is_some() || self.service_account_file.is_some() => true,
             (None, Some(Tokens::OrPassword)) if prompter.ask => {
                 prompter.choice(None, "Authentication", &["oauth", "password"], "oauth")? == "oauth"
             }
             (None, _) => false,
         })
+    }
+
+    /// Whether a person signs in now.
+    fn signs_in(&self, prompter: Prompter, preset: Option<&Provider>) -> Result<bool, Failure> {
+        let has_token = self.refresh_token_env.is_some() || self.refresh_token_file.is_some();
+        match self.login.as_deref() {
+            Some(login) if has_token && login == "sign-in" => Err(Failure::Usage(
+                "a sign-in yields a new refresh token; omit --refresh-token-env and \
+                 --refresh-token-file"
+                    .to_owned(),
+            )),
+            Some(login) => Ok(login == "sign-in"),
+            None if !prompter.ask || has_token || self.service_account_file.is_some() => Ok(false),
+            // Google has no credentials of an application for mailboxes.
+            None if preset.is_none_or(|preset| preset.tokens != Some(Tokens::Only)) => {
+                Ok(preset.is_some() || self.authorize_url.is_some() || self.device_url.is_some())
+            }
+            None => {
+                const PERSON: &str = "sign in as the mailbox's user";
+                const APPLICATION: &str = "application with its own credentials";
+                let choices = [PERSON, APPLICATION];
+                Ok(prompter.choice(None, "Login of the probe", &choices, PERSON)? == PERSON)
+            }
+        }
     }
 }
 
@@ -140,17 +197,22 @@ impl Secrets {
             return Err(Failure::Usage(format!("{what} is missing; set its source with {flags}")));
         }
         let secret = ask(what)?;
+        let name = self.free_name(kind);
+        self.typed.push((self.folder.join(&name), secret));
+        Ok(inline([("file", format!("secrets/{name}").into())]))
+    }
+
+    /// Returns the name of a file for a secret that does not exist yet.
+    fn free_name(&self, kind: &str) -> String {
         let base = match kind {
             "password" => self.account.clone(),
             kind => format!("{}.{kind}", self.account),
         };
         // An existing file may belong to another account.
-        let name = (1u32..)
+        (1u32..)
             .map(|number| if number == 1 { base.clone() } else { format!("{base}-{number}") })
             .find(|name| !self.folder.join(name).exists())
-            .unwrap_or(base);
-        self.typed.push((self.folder.join(&name), secret));
-        Ok(inline([("file", format!("secrets/{name}").into())]))
+            .unwrap_or(base)
     }
 
     /// Stores the typed secrets.
@@ -212,43 +274,75 @@ fn write(path: &Path, secret: &Secret, fresh: bool) -> Result<(), Failure> {
     file.and_then(|mut file| file.write_all(secret.expose().as_bytes())).map_err(failed)
 }
 
+/// Pairs of an inline table.
+type Pairs = Vec<(&'static str, Value)>;
+
 /// Options for an OAuth 2.0 application that obtains tokens.
 struct Application {
     preset: Option<&'static Provider>,
+    user: String,
     client_id: Option<String>,
     client_secret: Source,
     refresh_token: Source,
     tenant: Option<String>,
-    token_url: Option<String>,
+    /// Keys and their values.
+    addresses: [(&'static str, Option<String>); 3],
     scope: Option<String>,
 }
 
+/// Returns the id of the application that a distributor has registered for sign-ins at a provider
+/// and built into the program. By default there is none: each id belongs to its registrant.
+fn built_in_client(word: &str) -> Option<&'static str> {
+    match word {
+        "microsoft-365" => option_env!("MAILQOS_MICROSOFT_CLIENT_ID"),
+        "google-workspace" => option_env!("MAILQOS_GOOGLE_CLIENT_ID"),
+        _ => None,
+    }
+}
+
 impl Application {
-    /// Returns the value for the configuration.
-    fn value(self, secrets: &mut Secrets) -> Result<Value, Failure> {
-        let prompter = secrets.prompter;
-        let mut pairs: Vec<(&'static str, Value)> = Vec::new();
-        let microsoft = self.preset.is_some_and(|preset| preset.tokens == Some(Tokens::Only));
+    fn is_microsoft(&self) -> bool {
+        self.preset.is_some_and(|preset| preset.tokens == Some(Tokens::Only))
+    }
+
+    /// Prompts for the provider's addresses and the application's id.
+    fn client(&self, prompter: Prompter, tenant: Option<&str>) -> Result<Pairs, Failure> {
+        let mut pairs: Pairs = Vec::new();
         if let Some(preset) = self.preset {
             pairs.push(("preset", preset.word.into()));
         }
-        match self.token_url {
-            Some(url) => pairs.push(("token_url", url.into())),
-            None if self.preset.is_none() => {
-                let url = prompter.text(None, "Token server URL", "--token-url", None, is_word)?;
-                pairs.push(("token_url", url.into()));
+        for (key, url) in &self.addresses {
+            match url {
+                Some(url) => pairs.push((key, url.as_str().into())),
+                None if *key == "token_url" && self.preset.is_none() => {
+                    let what = "Token server URL";
+                    let url = prompter.text(None, what, "--token-url", None, is_word)?;
+                    pairs.push((key, url.into()));
+                }
+                None => {}
             }
-            None => {}
         }
-        if microsoft && (self.tenant.is_some() || !pairs.iter().any(|(key, _)| *key == "token_url"))
-        {
-            let tenant =
-                prompter.text(self.tenant, "Tenant (id or domain)", "--tenant", None, is_word)?;
+        let has_token_url = pairs.iter().any(|(key, _)| *key == "token_url");
+        if self.is_microsoft() && (self.tenant.is_some() || !has_token_url) {
+            let what = "Tenant (id or domain)";
+            let tenant = prompter.text(self.tenant.clone(), what, "--tenant", tenant, is_word)?;
             pairs.push(("tenant", tenant.into()));
         }
+        let built_in = self.preset.and_then(|preset| built_in_client(preset.word));
         let what = "Application (client) id";
-        let client_id = prompter.text(self.client_id, what, "--client-id", None, is_word)?;
+        let id = self.client_id.clone();
+        let client_id = prompter.text(id, what, "--client-id", built_in, is_word)?;
         pairs.push(("client_id", client_id.into()));
+        Ok(pairs)
+    }
+
+    /// Returns the value for the configuration, without a sign-in.
+    fn value(self, secrets: &mut Secrets) -> Result<Value, Failure> {
+        let domain = self.user.rsplit_once('@').map(|(_, domain)| domain);
+        // Without prompts, a wrong guess would not be noticed.
+        let tenant = domain.filter(|_| secrets.prompter.ask);
+        let mut pairs = self.client(secrets.prompter, tenant)?;
+        let is_microsoft = self.is_microsoft();
         let has_refresh = self.refresh_token.0.is_some() || self.refresh_token.1.is_some();
         let has_secret = self.client_secret.0.is_some() || self.client_secret.1.is_some();
         // An application without a client secret uses its refresh token.
@@ -258,7 +352,7 @@ impl Application {
                 secrets.place(self.client_secret, "Client secret", "client-secret", flags)?;
             pairs.push(("client_secret", secret));
         }
-        let needs_refresh = self.preset.is_some() && !microsoft;
+        let needs_refresh = self.preset.is_some() && !is_microsoft;
         if has_refresh || needs_refresh {
             let flags = "--refresh-token-env or --refresh-token-file";
             let token =
@@ -270,4 +364,68 @@ impl Application {
         }
         Ok(inline(pairs))
     }
+
+    /// Signs the user in, and returns the value for the configuration. The refresh token is stored
+    /// together with the configuration.
+    async fn sign_in(self, args: &SignInArgs, secrets: &mut Secrets) -> Result<Value, Failure> {
+        let domain = self.user.rsplit_once('@').map(|(_, domain)| domain);
+        let mut pairs = self.client(secrets.prompter, domain)?;
+        let has_secret = self.client_secret.0.is_some() || self.client_secret.1.is_some();
+        // Desktop applications of Google have a secret that they can't keep, but must send
+        // (developers.google.com/identity/protocols/oauth2#installed).
+        let mut typed_secret = None;
+        if has_secret || (self.preset.is_some() && !self.is_microsoft()) {
+            let flags = "--client-secret-env or --client-secret-file";
+            let before = secrets.typed.len();
+            let secret =
+                secrets.place(self.client_secret, "Client secret", "client-secret", flags)?;
+            typed_secret = secrets.typed.get(before).map(|(_, secret)| secret.clone());
+            pairs.push(("client_secret", secret));
+        }
+        let name = secrets.free_name("refresh-token");
+        pairs.push(("refresh_token", inline([("file", format!("secrets/{name}").into())])));
+        if let Some(scope) = self.scope {
+            pairs.push(("scope", scope.into()));
+        }
+        let mut options = options_of(&inline(pairs.clone()), &self.user)?;
+        if let Some(secret) = typed_secret {
+            options.client_secret = Some(SecretSource::Literal(secret));
+        }
+        let granted = sign_in(&options, &self.user, args, secrets.prompter.ask).await?;
+        if let Some(day) = last_day(&granted) {
+            pairs.push(("sign_in_expires", day.into()));
+        }
+        secrets.typed.push((secrets.folder.join(name), granted.refresh_token));
+        Ok(inline(pairs))
+    }
+
+    /// Returns the value for a service account of Google.
+    fn of_service_account(self, key: &Path) -> Value {
+        let mut pairs: Pairs = Vec::new();
+        if let Some(preset) = self.preset {
+            pairs.push(("preset", preset.word.into()));
+        }
+        for (key, url) in self.addresses {
+            pairs.extend(url.map(|url| (key, url.into())));
+        }
+        let file = inline([("file", key.display().to_string().into())]);
+        pairs.push(("service_account", file));
+        pairs.extend(self.scope.map(|scope| ("scope", scope.into())));
+        inline(pairs)
+    }
+}
+
+/// Reads a table `oauth` as the configuration would, so that defaults and checks are the same.
+fn options_of(oauth: &Value, user: &str) -> Result<OAuthOptions, Failure> {
+    let mut document = toml_edit::DocumentMut::new();
+    document["site"] = toml_edit::value("init");
+    let account = inline([("user", user.into()), ("oauth", oauth.clone())]);
+    document["account"] = toml_edit::value(inline([("mailbox", account)]));
+    let folder = tempfile::tempdir().map_err(Failure::work)?;
+    let path = folder.path().join("mailqos.toml");
+    std::fs::write(&path, document.to_string()).map_err(Failure::work)?;
+    let config = mailqos_config::load(&path)
+        .map_err(|problems| Failure::Usage(problems.errors().to_string()))?;
+    let account = config.accounts.values().next().and_then(|account| account.oauth());
+    account.cloned().ok_or_else(|| Failure::Work("the account has no oauth".to_owned()))
 }

@@ -424,7 +424,8 @@ pub(super) async fn run(mut args: Args, global: &Global) -> Result<ExitCode, Fai
     let mut durations = Vec::new();
     let sends = args.sends();
     let login = if answers.plan.is_new_account {
-        Some(args.login.ask(prompter, answers.preset, &mut secrets)?)
+        let user = answers.user.clone().unwrap_or_default();
+        Some(args.login.ask(prompter, answers.preset, &user, &mut secrets).await?)
     } else {
         None
     };
