@@ -3,7 +3,7 @@
 //! accounts (RFC 7523). Paths and errors are those of Microsoft Entra
 //! (learn.microsoft.com/entra/identity-platform/v2-oauth2-device-code) and of Google
 //! (developers.google.com/identity/protocols/oauth2/service-account). It is as strict as those
-//! documents, and runs in clear on the loopback interface.
+//! documents, and runs in plaintext on the loopback interface.
 
 use std::{
     collections::BTreeMap,
@@ -146,7 +146,7 @@ impl OAuthServer {
     /// Starts a server whose tokens open mailboxes at all servers that share the book.
     ///
     /// # Errors
-    /// When no port can be had.
+    /// When no port is available.
     pub async fn start(book: &TokenBook, options: OAuthOptions) -> io::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let port = listener.local_addr()?.port();

@@ -2,6 +2,7 @@
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use mailqos_base::{Secret, one_line};
+use mailqos_net::http::Place;
 use sha2::{Digest as _, Sha256};
 
 use super::{
@@ -11,6 +12,9 @@ use super::{
 
 /// The longest code that is accepted.
 const MAX_CODE: usize = 8 * 1024;
+
+/// Google's server for sign-ins with a browser.
+const GOOGLE: &str = "accounts.google.com";
 
 /// A sign-in that a person completes in a browser.
 #[derive(Debug, Clone)]
@@ -57,10 +61,10 @@ impl SignIn {
             ("code_challenge", &challenge),
             ("code_challenge_method", "S256"),
         ];
-        if !self.is_microsoft() {
-            // Google issues a refresh token only for these (developers.google.com/identity/protocols/
-            // oauth2/web-server#offline); other providers ignore parameters that they don't know
-            // (RFC 6749, section 3.1).
+        if Place::parse(base).is_ok_and(|place| place.host == GOOGLE) {
+            // Without them, Google issues a refresh token at the first sign-in only
+            // (google/gmail-oauth2-tools#61, pdobsan/oama#36). Some other providers refuse unknown
+            // parameters.
             pairs.extend([("access_type", "offline"), ("prompt", "consent")]);
         }
         let query: Vec<String> =
@@ -179,5 +183,44 @@ mod tests {
         for text in ["", "  ", "a b", "https://example.com/", &"x".repeat(9000)] {
             assert!(matches!(error(text), SignInError::NotACode), "{text}");
         }
+    }
+
+    #[test]
+    fn the_address_has_a_challenge_and_no_secret() {
+        let of = |authorize: &str, token: &str| {
+            let sign_in = SignIn {
+                client_id: "client".to_owned(),
+                client_secret: Some(Secret::new("hunter2")),
+                scope: "https://mail.google.com/ openid".to_owned(),
+                token_url: token.to_owned(),
+                authorize_url: Some(authorize.to_owned()),
+                device_url: None,
+                trust: mailqos_net::Trust::default(),
+                route: mailqos_net::http::Route::Direct,
+            };
+            sign_in.authorization(4711).expect("an address")
+        };
+        let google = of(
+            "https://accounts.google.com/o/oauth2/v2/auth",
+            "https://oauth2.googleapis.com/token",
+        );
+        let challenge = URL_SAFE_NO_PAD.encode(Sha256::digest(google.verifier.expose()));
+        for part in [
+            "redirect_uri=http%3A%2F%2F127.0.0.1%3A4711%2F&",
+            "scope=https%3A%2F%2Fmail.google.com%2F%20openid&",
+            "access_type=offline&prompt=consent",
+            &format!("code_challenge={challenge}&"),
+        ] {
+            assert!(google.address.contains(part), "no {part} in {}", google.address);
+        }
+        assert!(!google.address.contains(google.verifier.expose()));
+        let entra = "https://login.microsoftonline.com/t/oauth2/v2.0";
+        let entra = of(&format!("{entra}/authorize?domain_hint=x"), &format!("{entra}/token"));
+        assert!(entra.address.contains("?domain_hint=x&response_type=code&"), "{}", entra.address);
+        assert!(entra.address.contains("redirect_uri=http%3A%2F%2Flocalhost%3A4711%2F&"));
+        for authorization in [&google, &entra] {
+            assert!(!authorization.address.contains("hunter2"));
+        }
+        assert!(!entra.address.contains("prompt=") && google.state != entra.state);
     }
 }
