@@ -422,6 +422,8 @@ fn wrong_command(command: &str, folder: &Path) -> Option<String> {
         ("cargo", Some("build")) => after("--bin")
             .and_then(|program| is_there(&format!("tests/bench/src/bin/{program}.rs"))),
         ("cargo", Some("audit" | "clippy" | "deny" | "fmt")) => None,
+        // Requests to the console's API, whose paths `tests/tests/console.rs` covers.
+        ("curl", _) => None,
         ("python3", Some(script)) => is_there(script),
         (path, _) if path.contains('/') => is_there(path),
         (other, _) if OTHERS.contains(&other) => None,
