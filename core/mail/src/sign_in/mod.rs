@@ -163,7 +163,8 @@ fn with_sign_in_scopes(scope: &str, token_url: &str) -> String {
     let mut scopes: Vec<&str> = scope.split_whitespace().collect();
     let is_google = token_url.contains("googleapis.com");
     for more in SIGN_IN_SCOPES {
-        if !scopes.contains(&more) && !(is_google && matches!(more, "offline_access" | "profile")) {
+        let is_foreign = is_google && matches!(more, "offline_access" | "profile");
+        if !scopes.contains(&more) && !is_foreign {
             scopes.push(more);
         }
     }
