@@ -95,7 +95,8 @@ fn the_overview_shows_states_filters_and_pages() {
     for (query, count) in [
         ("?state=alarm", 7),
         ("?state=alarm&state=failed", 11),
-        ("?q=malm%C3%B6+17", 1),
+        // "Malmö 17", and the four monitors of the object "Malmö mail 17".
+        ("?q=malm%C3%B6+17", 5),
         ("?q=MX2.example.com", 4),
         ("?object=mx2", 4),
         ("?tag=acme&view=table", 44),

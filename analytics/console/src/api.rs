@@ -209,6 +209,10 @@ struct FiguresAnswer {
     /// `ok` / `tests`; null without tests.
     availability: Option<f64>,
     metrics: MetricsAnswer,
+    /// Counted tests that began in maintenance declared afterwards.
+    declared: u64,
+    /// `availability` without these tests.
+    availability_excluding_declared: Option<f64>,
     /// Known time / length.
     coverage: Option<f64>,
     downtime_s: f64,
@@ -341,6 +345,8 @@ impl FiguresAnswer {
                 pickup_login: metric(4),
                 pickup_receive: metric(5),
             },
+            declared: row.declared_tests(),
+            availability_excluding_declared: row.excluding_declared().0.availability(),
             coverage: row.time.coverage(),
             downtime_s: row.time.downtime.as_secs_f64(),
             outages: row.time.outages,
