@@ -70,9 +70,6 @@ fn figures<M: serde::ser::SerializeMap>(
     map.serialize_entry("not_tested", &counts.not_tested)?;
     map.serialize_entry("availability", &counts.availability())?;
     map.serialize_entry("metrics", &JsonMetrics(row, shape))?;
-    let (without, time_without) = row.excluding_declared();
-    map.serialize_entry("declared", &row.declared_tests())?;
-    map.serialize_entry("availability_excluding_declared", &without.availability())?;
     if !shape.full {
         return Ok(());
     }
@@ -93,6 +90,9 @@ fn figures<M: serde::ser::SerializeMap>(
     map.serialize_entry("mtbf_s", &time.mtbf().map(seconds))?;
     map.serialize_entry("delivered_within", &JsonWithin(row))?;
     map.serialize_entry("delivered", &JsonDelivered(row, shape))?;
+    let (without, time_without) = row.excluding_declared();
+    map.serialize_entry("declared", &row.declared_tests())?;
+    map.serialize_entry("availability_excluding_declared", &without.availability())?;
     let by_time = time_without.availability();
     map.serialize_entry("availability_by_time_excluding_declared", &by_time)?;
     let downtime = seconds(time_without.downtime);
