@@ -319,6 +319,10 @@ def figures(rows, times, qs, metrics=METRICS):
         },
         "delivered": {},
     }
+    # No maintenance is declared afterwards in these lakes.
+    found.update(declared=0, declared_s=0.0, availability_excluding_declared=found["availability"])
+    found["availability_by_time_excluding_declared"] = found["availability_by_time"]
+    found["downtime_excluding_declared_s"] = found["downtime_s"]
     for q in qs:
         value = percentile(trips, QS[q], tests - len(trips))
         found["delivered"][q] = value / 1000 if isinstance(value, (int, float)) else value
@@ -483,6 +487,8 @@ def flat(row, named):
         found.update({f"{metric}_{name}": value for name, value in of.items() if name != "intervals"})
     names = ["monitors", "excluded", "provisional", "delivery_rate", "coverage", "availability_by_time", "downtime_s", "unknown_s"]
     names += ["maintenance_s", "outages", "longest_outage_s", "mttr_s", "mtbf_s"]
+    names += ["declared", "declared_s", "availability_excluding_declared"]
+    names += ["availability_by_time_excluding_declared", "downtime_excluding_declared_s"]
     found.update({name: row[name] for name in names})
     low, high = row["availability_interval"] or (None, None)
     found.update(availability_low=low, availability_high=high)
