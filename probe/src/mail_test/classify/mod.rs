@@ -59,6 +59,7 @@ pub(super) enum Classification {
     Foreign,
 }
 
+#[cfg(any(test, feature = "test-hooks"))]
 impl Classification {
     /// Returns the token of our mail, or of the mail that the message is about.
     pub(super) fn token(&self) -> Option<&Token> {
