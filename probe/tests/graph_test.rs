@@ -437,8 +437,7 @@ async fn broken_delta_queries_lose_no_mail() {
 
 /// Four monitors test the mailbox several times each, while the service throttles, forgets the
 /// state of delta queries, revokes tokens and fails. It takes minutes, so it only runs if
-/// `MAILQOS_GRAPH_TESTS` says how many times: with 2160, there are as many tests as one monitor
-/// makes in a month.
+/// `MAILQOS_GRAPH_TESTS` is set to the number of rounds; 2160 rounds equal a month of one monitor.
 #[tokio::test(flavor = "multi_thread")]
 async fn many_tests_through_throttling_lose_no_sample_and_touch_no_foreign_mail() {
     const MONITORS: usize = 4;

@@ -32,7 +32,7 @@ impl RealServer {
     /// Returns one of the published values.
     ///
     /// # Panics
-    /// There is no value of that name.
+    /// The scripts set no value of that name.
     pub fn get(&self, key: &str) -> &str {
         self.0.get(key).unwrap_or_else(|| panic!("no {key} among {:?}", self.0.keys()))
     }

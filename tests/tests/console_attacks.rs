@@ -440,7 +440,7 @@ fn a_restricted_viewer_learns_nothing_about_other_tags() {
         let (one, other) = (viewer.get(path), viewer.get(none));
         assert_eq!((one.status, one.body), (404, other.body), "{path}");
     }
-    // Nor does the stream of events tell of it.
+    // The event stream does not reveal it either.
     let mut events = viewer.stream("/events");
     events.wait_for("event: hello");
     scene.publish(|status| {

@@ -137,8 +137,7 @@ pub fn per_cent(value: f64, of: u64) -> String {
     }
 }
 
-/// Formats a share next to its objective: with as many decimals as needed to show whether it was
-/// met.
+/// Formats a share next to its objective, with enough decimals to show whether it was met.
 pub fn per_cent_beside(value: f64, goal: f64, of: u64) -> String {
     let usual = usual_decimals(of);
     let decimals = decimals_apart(value * 100.0, goal * 100.0, usual);

@@ -55,7 +55,7 @@ impl From<jiff::Timestamp> for UtcMicros {
     }
 }
 
-/// Formats the time in RFC 3339 in UTC with as many digits as needed.
+/// Formats the time in RFC 3339 in UTC, without trailing zeros.
 impl fmt::Display for UtcMicros {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(&self.timestamp(), f)

@@ -26,7 +26,7 @@ pub struct Choice<'found> {
 pub enum NoChoice<'found> {
     /// These servers could be used if a person confirms them.
     NeedsConsent(Choice<'found>),
-    /// There is no server of these protocols; the text explains why.
+    /// No server of these protocols was found; the text explains why.
     Missing(String),
 }
 

@@ -20,7 +20,7 @@ use super::{NoRandomness, fingerprint, random_text};
 const MAX_IDLE: i64 = 7 * 86_400;
 /// Longest life of a session, in seconds.
 pub(crate) const MAX_AGE: i64 = 30 * 86_400;
-/// Number of sessions of a user; more end the oldest.
+/// Maximum number of sessions of a user; a further one ends the oldest.
 const MAX_PER_USER: usize = 50;
 /// Largest file that is read, in bytes.
 const MAX_FILE: u64 = 16 << 20;

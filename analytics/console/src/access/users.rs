@@ -20,7 +20,7 @@ use super::fingerprint;
 const VERSION: u32 = 1;
 /// Largest file that is read, in bytes.
 const MAX_FILE: u64 = 16 << 20;
-/// Number of users.
+/// Maximum number of users.
 const MAX_USERS: usize = 10_000;
 /// Number of API tokens of a user.
 pub(crate) const MAX_TOKENS: usize = 50;
