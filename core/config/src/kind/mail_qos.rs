@@ -20,7 +20,7 @@ pub struct MailQos {
     /// Time before the first pick-up and between pick-ups; shorter than the maximum round trip.
     pub check_interval: Micros,
     /// Maximum number of extra pick-ups per mail in addition to those of the check interval, made
-    /// around the expected arrival. The limit is doubled for a watch over IMAP.
+    /// around the expected arrival. Twice this number is allowed for a watch over IMAP.
     pub extra_pickups: u8,
     /// Time after which a mail counts as `lost`.
     pub horizon: Micros,
