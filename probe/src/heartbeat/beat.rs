@@ -16,6 +16,7 @@ const MAX_RETRY_PAUSE: Duration = Duration::from_secs(15);
 /// Sends heartbeats as configured, until it is aborted.
 pub async fn beat(live: Arc<RunningProbe>) {
     let mut changes = live.configs.subscribe();
+    wait_for_scheduler(&live).await;
     loop {
         let config = Arc::clone(&changes.borrow_and_update());
         live.heartbeats.configured(config.heartbeat.is_some());
@@ -41,6 +42,19 @@ pub async fn beat(live: Arc<RunningProbe>) {
             },
         }
     }
+}
+
+/// Waits until the scheduler has looked for due tests once, at most [`ALIVE_WITHIN`]: a probe that is
+/// still starting must not report a failure.
+async fn wait_for_scheduler(live: &RunningProbe) {
+    const PAUSE: Duration = Duration::from_millis(50);
+    let running = async {
+        while !live.board.is_alive(ALIVE_WITHIN) {
+            tokio::time::sleep(PAUSE).await;
+        }
+    };
+    // A scheduler that never starts is what the first heartbeat reports.
+    let _ = tokio::time::timeout(ALIVE_WITHIN, running).await;
 }
 
 /// Returns why the probe does not do its work, if that is the case.
