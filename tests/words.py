@@ -34,6 +34,7 @@ CLEAN = [
     "core/mail/src",
     "core/model/src",
     "core/net/src",
+    "core/control/src",
     "core/notify/src",
     "docs/alarms.md",
     "docs/comparison.md",

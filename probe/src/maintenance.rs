@@ -9,9 +9,11 @@ use std::{
     sync::{Arc, Mutex},
 };
 
+use jiff::tz::TimeZone;
 use mailqos_base::files;
 use mailqos_base::lock::IgnorePoison as _;
 use mailqos_config::{Config, Monitor, Window};
+use mailqos_control::Repetition;
 use mailqos_model::{Event, EventKind, Micros, MonitorId, UtcMicros};
 use serde::{Deserialize, Serialize};
 
@@ -21,6 +23,8 @@ use crate::record::Recorder;
 
 /// Number of monitors above which a window is recorded as one event of the whole site.
 const MAX_EVENTS: usize = 1_000;
+/// Longest single window.
+const MAX_LENGTH: Micros = Micros::from_secs(366 * 86_400);
 
 /// A single window, such as one added while the probe runs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,10 +33,13 @@ pub struct AddedWindow {
     pub name: String,
     /// Affected monitors, as selections; all if empty.
     pub monitors: Vec<String>,
-    /// Start of the window.
+    /// Start of the window; of a recurring one, the time before which none starts.
     pub from: UtcMicros,
-    /// End of the window, which is not part of it.
+    /// End of the window, which is not part of it; of a recurring one, the end of the last.
     pub to: UtcMicros,
+    /// How often it recurs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repeats: Option<Repetition>,
     /// Reason for the maintenance.
     pub reason: Option<String>,
     /// The person who added it.
@@ -61,6 +68,9 @@ struct Planned {
     monitors: Vec<String>,
     pause: bool,
     window: Window,
+    /// Time in which a recurring window that was added occurs.
+    valid: Option<(UtcMicros, UtcMicros)>,
+    repeats: Option<Repetition>,
     /// The occurrence found last.
     occurrence: Option<(UtcMicros, UtcMicros)>,
     /// The time for which it was looked up; an earlier time may have another occurrence.
@@ -72,10 +82,23 @@ impl Planned {
     fn at(&mut self, at: UtcMicros) -> Option<(UtcMicros, UtcMicros)> {
         // After the clock has been set back, the last occurrence may be too late.
         if at < self.looked_up || self.occurrence.is_none_or(|(_, end)| end <= at) {
-            self.occurrence = self.window.next(at);
+            self.occurrence = self.next(at);
             self.looked_up = at;
         }
         self.occurrence.filter(|(begin, end)| *begin <= at && at < *end)
+    }
+
+    /// Returns the occurrence that contains `at`, or else the first one after it.
+    fn next(&self, at: UtcMicros) -> Option<(UtcMicros, UtcMicros)> {
+        let Some((from, to)) = self.valid else {
+            return self.window.next(at);
+        };
+        let mut found = self.window.next(at.max(from))?;
+        if found.0 < from {
+            // It began before the window was added.
+            found = self.window.next(found.1)?;
+        }
+        (found.0 < to).then_some((found.0, found.1.min(to)))
     }
 }
 
@@ -160,10 +183,18 @@ impl Maintenance {
     /// # Errors
     /// The window is invalid, selects no monitors, or can't be stored.
     pub fn add(&self, window: AddedWindow) -> Result<(), String> {
-        if window.to <= window.from || window.to <= UtcMicros::now() {
+        if window.to <= window.from {
             return Err("the window ends before it starts".to_owned());
         }
+        if window.to <= UtcMicros::now() {
+            return Err("the window ends in the past; declare it instead".to_owned());
+        }
         let mut inner = self.lock();
+        if let Some(Repetition { cron, lasts }) = &window.repeats {
+            Window::recurring(cron, *lasts, inner.config.timezone.clone())?;
+        } else if window.to - window.from > MAX_LENGTH {
+            return Err("the window is longer than a year".to_owned());
+        }
         inner
             .config
             .select(&window.monitors)
@@ -209,7 +240,7 @@ impl Maintenance {
         let mut inner = self.lock();
         let mut changed = false;
         for window in &mut inner.kept.added {
-            if window.from <= before && before < window.to {
+            if window.repeats.is_none() && window.from <= before && before < window.to {
                 (window.from, window.to) = (window.from + step, window.to + step);
                 changed = true;
             }
@@ -233,6 +264,7 @@ impl Maintenance {
                     monitors: planned.monitors.clone(),
                     from,
                     to,
+                    repeats: planned.repeats.clone(),
                     reason: planned.reason.clone(),
                     by: planned.by.clone(),
                     pause: planned.pause,
@@ -353,16 +385,21 @@ impl Inner {
             monitors: window.monitors.clone(),
             pause: window.pause,
             window: window.when.clone(),
+            valid: None,
+            repeats: None,
             occurrence: None,
             looked_up: UtcMicros(i64::MAX),
         });
+        let zone = &self.config.timezone;
         let added = self.kept.added.iter().map(|window| Planned {
             name: window.name.clone(),
             reason: window.reason.clone(),
             by: window.by.clone(),
             monitors: window.monitors.clone(),
             pause: window.pause,
-            window: Window::Once { from: window.from, to: window.to },
+            window: occurrences(window, zone),
+            valid: window.repeats.as_ref().map(|_| (window.from, window.to)),
+            repeats: window.repeats.clone(),
             occurrence: None,
             looked_up: UtcMicros(i64::MAX),
         });
@@ -379,6 +416,19 @@ impl Inner {
             }
         }
     }
+}
+
+/// Returns when an added window occurs.
+fn occurrences(window: &AddedWindow, zone: &TimeZone) -> Window {
+    let once = Window::Once { from: window.from, to: window.to };
+    let Some(Repetition { cron, lasts }) = &window.repeats else {
+        return once;
+    };
+    Window::recurring(cron, *lasts, zone.clone()).unwrap_or_else(|error| {
+        // For example, in another time zone; an occurrence that has ended is none.
+        tracing::error!(maintenance = %window.name, %error, "the recurring window can't be planned");
+        Window::Once { from: UtcMicros(0), to: UtcMicros(0) }
+    })
 }
 
 fn read(file: &Path) -> StoredWindows {
@@ -496,6 +546,7 @@ mod tests {
             monitors: vec!["a".into()],
             from: hour(5),
             to: hour(8),
+            repeats: None,
             reason: None,
             by: None,
             pause: false,
@@ -535,6 +586,7 @@ mod tests {
             monitors: vec!["object:p".into()],
             from: now,
             to: now + Micros::from_secs(3600),
+            repeats: None,
             reason: Some("new disks".into()),
             by: Some("anna".into()),
             pause: false,
@@ -598,5 +650,70 @@ mod tests {
         assert!(is_open("b", corrected));
         assert!(is_open("b", corrected + Micros::from_secs(2_999)));
         assert!(!is_open("b", corrected + Micros::from_secs(3_001)));
+    }
+
+    #[test]
+    fn a_recurring_window_keeps_its_local_time_when_the_clocks_change() {
+        // louislam/uptime-kuma#6233: maintenance moved by an hour with summer time; #2987: it
+        // occurred only once.
+        let folder = tempfile::tempdir().expect("folder");
+        let path = folder.path().join("mailqos.toml");
+        config(folder.path());
+        let text =
+            std::fs::read_to_string(&path).expect("text").replace("\"UTC\"", "\"Europe/Berlin\"");
+        std::fs::write(&path, text).expect("write");
+        let config =
+            Arc::new(mailqos_config::load(&path).unwrap_or_else(|problems| panic!("{problems}")));
+        let maintenance = Maintenance::open(Arc::clone(&config));
+        let at = |text: &str| UtcMicros::from(text.parse::<jiff::Timestamp>().expect("a time"));
+        let repeats = |cron: &str, hours: i64| {
+            Some(Repetition { cron: cron.to_owned(), lasts: Micros::from_secs(3_600 * hours) })
+        };
+        let nightly = AddedWindow {
+            name: "nightly".into(),
+            monitors: vec!["b".into()],
+            from: at("2099-03-26T12:00:00Z"),
+            to: at("2099-10-28T12:00:00Z"),
+            repeats: repeats("30 4 * * *", 1),
+            reason: None,
+            by: Some("anna".into()),
+            pause: false,
+        };
+        maintenance.add(nightly.clone()).expect("added");
+        for (cron, hours, said) in [
+            ("nonsense", 1, "nonsense"),
+            ("30 4 * * *", 25, "before this one"),
+            ("0 0 30 2 *", 1, "never"),
+        ] {
+            let wrong = AddedWindow {
+                name: "wrong".into(),
+                repeats: repeats(cron, hours),
+                ..nightly.clone()
+            };
+            let refused = maintenance.add(wrong).expect_err(said);
+            assert!(refused.contains(said), "{refused}");
+        }
+        // It survives a restart.
+        for maintenance in [&maintenance, &Maintenance::open(config)] {
+            let is_open = |text: &str| maintenance.open_for(&id("b"), at(text)).is_some();
+            // Before and after 2099-03-29, when summer time begins, and 2099-10-25, when it ends.
+            for open in [
+                "2099-03-28T03:30:00Z",
+                "2099-03-29T02:30:00Z",
+                "2099-10-24T02:45:00Z",
+                "2099-10-25T03:45:00Z",
+            ] {
+                assert!(is_open(open), "{open}");
+            }
+            for closed in [
+                "2099-03-26T03:45:00Z",
+                "2099-03-28T02:45:00Z",
+                "2099-03-29T03:45:00Z",
+                "2099-10-25T02:45:00Z",
+                "2099-10-29T03:45:00Z",
+            ] {
+                assert!(!is_open(closed), "{closed}");
+            }
+        }
     }
 }

@@ -47,6 +47,8 @@ pub struct Alarm {
     pub refused: u64,
     /// Who acknowledged it, and when.
     pub acknowledged: Option<(String, UtcMicros)>,
+    /// The note of the acknowledgement.
+    pub note: Option<String>,
     /// Whether it was simulated to test an action list.
     pub simulated: bool,
 }
@@ -284,8 +286,10 @@ impl Alarm {
             EventKind::Acknowledged => {
                 if let Some(who) = &event.actor {
                     self.acknowledged = Some((who.clone(), event.at));
+                    self.note.clone_from(&event.text);
                 }
             }
+            EventKind::AcknowledgementWithdrawn => (self.acknowledged, self.note) = (None, None),
             _ => {}
         }
     }

@@ -52,6 +52,35 @@ pub enum Window {
 }
 
 impl Window {
+    /// Returns windows that start by a cron expression, such as `0 2 * * 6` with `2h`.
+    ///
+    /// # Errors
+    /// The expression is invalid, never occurs, or its windows would overlap.
+    ///
+    /// # Examples
+    /// ```
+    /// use mailqos_config::Window;
+    /// use mailqos_model::Micros;
+    ///
+    /// let zone = jiff::tz::TimeZone::UTC;
+    /// assert!(Window::recurring("0 2 * * 6", Micros::from_secs(7_200), zone.clone()).is_ok());
+    /// assert!(Window::recurring("0 2 * * *", Micros::from_secs(90_000), zone.clone()).is_err());
+    /// assert!(Window::recurring("0 2 30 2 *", Micros::from_secs(7_200), zone).is_err());
+    /// ```
+    pub fn recurring(cron: &str, lasts: Micros, zone: TimeZone) -> Result<Self, String> {
+        if lasts < Micros::from_secs(1) || lasts > MAX_LENGTH {
+            return Err("a window lasts from one second to a year".to_owned());
+        }
+        let cron: Cron = cron.parse()?;
+        let first = cron.next(UtcMicros::now(), &zone).ok_or("this time never occurs")?;
+        match cron.next(first, &zone) {
+            Some(second) if second - first <= lasts => {
+                Err("the next window starts before this one has ended".to_owned())
+            }
+            _ => Ok(Self::Calendar { cron: Box::new(cron), zone, lasts }),
+        }
+    }
+
     /// Returns the occurrence that contains `at`, or else the first one after it; `None` if there
     /// is none.
     pub fn next(&self, at: UtcMicros) -> Option<(UtcMicros, UtcMicros)> {

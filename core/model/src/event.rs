@@ -24,6 +24,8 @@ words!(
         AlarmHeld = "alarm_held",
         /// Someone acknowledged an alarm.
         Acknowledged = "acknowledged",
+        /// Someone withdrew an acknowledgement.
+        AcknowledgementWithdrawn = "acknowledgement_withdrawn",
         /// A channel accepted a notification of an alarm.
         NotificationSent = "notification_sent",
         /// No channel accepted a notification of an alarm.

@@ -19,6 +19,7 @@ mod plan;
 mod replay;
 mod settling;
 mod state;
+mod trial;
 
 use std::{
     collections::BTreeMap,
@@ -48,6 +49,7 @@ pub(crate) use own_names::is_own;
 use plan::Plan;
 pub use replay::{Found, Replay};
 pub use state::{Change, State, Status};
+pub use trial::{try_list, try_step};
 
 use crate::{maintenance::Maintenance, record::Recorder};
 
@@ -546,21 +548,27 @@ impl Alarms {
         monitor.alarm.depends_on.iter().find(explains).cloned()
     }
 
-    /// Acknowledges the alarms of these monitors; returns those that were in alarm.
+    /// Acknowledges the alarms of these monitors; returns those that were in alarm. With `keep`,
+    /// alarms that are already acknowledged stay as they are, and are returned with the names of
+    /// those who acknowledged them.
     pub async fn acknowledge(
         &self,
         monitors: &[MonitorId],
-        by: &str,
-        note: Option<&str>,
-    ) -> Vec<MonitorId> {
+        (by, note): (&str, Option<&str>),
+        keep: bool,
+    ) -> (Vec<MonitorId>, Vec<(MonitorId, String)>) {
         let now = UtcMicros::now();
-        let mut found = Vec::new();
+        let (mut found, mut already) = (Vec::new(), Vec::new());
         {
             let mut kept = self.lock();
             for monitor in monitors {
                 let Some(episode) = kept.episodes.get_mut(monitor) else {
                     continue;
                 };
+                if let Some(earlier) = episode.acknowledged.as_ref().filter(|_| keep) {
+                    already.push((monitor.clone(), earlier.by.clone()));
+                    continue;
+                }
                 episode.acknowledged = Some(Acknowledgement {
                     by: by.to_owned(),
                     at: now,
@@ -578,6 +586,41 @@ impl Alarms {
             event.text = note.map(str::to_owned);
             event.actor = Some(by.to_owned());
             event
+        });
+        self.note_all(events).await;
+        (found, already)
+    }
+
+    /// Withdraws the acknowledgements of these monitors' alarms: reminders and escalations
+    /// continue. Returns the monitors whose alarms were acknowledged.
+    pub async fn withdraw_acknowledgement(
+        &self,
+        monitors: &[MonitorId],
+        by: &str,
+        note: Option<&str>,
+    ) -> Vec<MonitorId> {
+        let now = UtcMicros::now();
+        let mut found = Vec::new();
+        {
+            let mut kept = self.lock();
+            for monitor in monitors {
+                let Some(episode) = kept.episodes.get_mut(monitor) else {
+                    continue;
+                };
+                if episode.acknowledged.take().is_some() {
+                    episode.next = None;
+                    found.push(monitor.clone());
+                }
+            }
+            kept.changed = true;
+            kept.urgent = true;
+        }
+        self.wake.notify_one();
+        let kind = EventKind::AcknowledgementWithdrawn;
+        let events = found.iter().map(|monitor| Event {
+            text: note.map(str::to_owned),
+            actor: Some(by.to_owned()),
+            ..Event::new(Some(monitor.clone()), now, kind)
         });
         self.note_all(events).await;
         found

@@ -1,13 +1,14 @@
 //! `mailqos-probe actions`: tests an action list, or sends a notification through it.
 
-use std::{io::Read as _, process::ExitCode, time::Instant};
+use std::{io::Read as _, process::ExitCode};
 
 use mailqos_config::{ActionList, Config, Step, nearest};
+use mailqos_control::response::ActionResult;
 use mailqos_model::Micros;
-use mailqos_notify::{Accepted, Channel, Notification, Program, preview, send, send_notice};
+use mailqos_notify::{Notification, Program, preview, send_notice};
 
 use super::{Failure, Global, print_line};
-use crate::alarm::{NotificationKind, message};
+use crate::alarm::{self, NotificationKind, message};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -130,24 +131,12 @@ async fn tell(config: &Config, list: &ActionList) -> Result<ExitCode, Failure> {
 /// # Errors
 /// The line, if the message was not accepted.
 pub(super) async fn try_step(config: &Config, step: &Step) -> Result<String, String> {
-    let route = step.action.route();
-    let begun = Instant::now();
-    let (channel, notification) =
-        (Channel::of(config, step), message::test(config, NotificationKind::Test));
-    let mut outcome = send(&channel, &notification, &[]).await;
-    if channel.counts_incidents() && outcome.result.is_ok() {
-        // What the test opened is closed again.
-        let end =
-            message::test(config, NotificationKind::Cleared).of_incident(&notification.incident);
-        outcome = send(&channel, &end, &[]).await;
-    }
-    let took = Micros(Micros::from(begun.elapsed()).0 / 1000 * 1000);
-    match outcome.result {
-        Ok(Accepted::Confirmed(words) | Accepted::Partly { words, .. }) => {
-            Ok(format!("✓ {route}: accepted in {took} ({words})"))
-        }
-        Ok(Accepted::Unconfirmed(words)) => Ok(format!("~ {route}: {words}")),
-        Err(error) => Err(format!("✗ {route}: {error}")),
+    let ActionResult { route, accepted, confirmed, text, took } =
+        alarm::try_step(config, step).await;
+    match (accepted, confirmed) {
+        (true, true) => Ok(format!("✓ {route}: accepted in {} ({text})", Micros(took))),
+        (true, false) => Ok(format!("~ {route}: {text}")),
+        (false, _) => Err(format!("✗ {route}: {text}")),
     }
 }
 

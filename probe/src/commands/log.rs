@@ -3,13 +3,11 @@
 use std::{io::Write as _, process::ExitCode};
 
 use mailqos_config::Config;
+use mailqos_control::{Request, ask, response::Sealed};
 use mailqos_model::{Event, EventKind, Micros, UtcMicros};
 
 use super::{Failure, Format, Global, select, terminal};
-use crate::{
-    control::{Request, ask, response::Sealed},
-    record::Days,
-};
+use crate::record::Days;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {

@@ -5,19 +5,16 @@ use std::{io::Write as _, process::ExitCode, time::Duration};
 
 use jiff::{Timestamp, tz::TimeZone};
 use mailqos_config::Config;
+use mailqos_control::{
+    ControlError, HalfHour, Request, StateWord, ask_within,
+    response::{ChannelReport, MonitorReport, ProbeReport, StatusResponse},
+};
 use mailqos_model::{Micros, RoundTrip};
 use serde_json::Value;
 
 use super::{
     Failure, Global,
     terminal::{self, column, cut, width},
-};
-use crate::{
-    control::{
-        ControlError, Request, ask_within,
-        response::{ChannelReport, MonitorReport, ProbeReport, StatusResponse},
-    },
-    status::{HalfHour, StateWord},
 };
 
 /// Timeout of a plugin's request: monitoring systems allow about ten seconds in total.

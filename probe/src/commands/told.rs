@@ -4,16 +4,16 @@ use std::process::ExitCode;
 
 use jiff::Timestamp;
 use mailqos_config::Config;
+use mailqos_control::{
+    ControlError, Repetition, Request, ask,
+    response::{
+        AckWithdrawn, Acknowledged, MaintenanceAdded, MaintenanceEnded, MaintenanceWindow,
+        Reloaded, Simulated, SimulationEnded,
+    },
+};
 use mailqos_model::{Micros, MonitorId, UtcMicros};
 
 use super::{Failure, Global, moment, print_line, terminal};
-use crate::control::{
-    ControlError, Request, ask,
-    response::{
-        Acknowledged, MaintenanceAdded, MaintenanceEnded, MaintenanceWindow, Reloaded, Simulated,
-        SimulationEnded,
-    },
-};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct AckArgs {
@@ -26,6 +26,9 @@ pub(super) struct AckArgs {
     /// Note on the cause or the work in progress.
     #[arg(long)]
     note: Option<String>,
+    /// Withdraw the acknowledgement, so that reminders and escalations continue.
+    #[arg(long)]
+    withdraw: bool,
 }
 
 #[derive(Debug, clap::Args)]
@@ -44,8 +47,11 @@ enum MaintenanceCommand {
         #[arg(long = "for", value_name = "DURATION", required_unless_present = "to")]
         lasts: Option<Micros>,
         /// End, such as 2026-12-01T23:30; a past period is declared as maintenance afterwards.
-        #[arg(long, conflicts_with = "lasts")]
+        #[arg(long)]
         to: Option<String>,
+        /// Recurring starts as a cron expression, such as "0 2 * * 6", each for the duration.
+        #[arg(long, value_name = "EXPRESSION", requires = "lasts")]
+        cron: Option<String>,
         /// Start, such as 2026-12-01T22:00 in the configuration's time zone [default: now].
         #[arg(long)]
         from: Option<String>,
@@ -115,8 +121,18 @@ fn names(monitors: &[MonitorId]) -> String {
 
 pub(super) async fn ack(args: AckArgs, global: &Global) -> Result<ExitCode, Failure> {
     let config = global.config()?;
-    let request = Request::Ack { monitors: args.monitors, by: args.by, note: args.note };
-    let Acknowledged { acknowledged } = ask(&config, &request).await?;
+    let AckArgs { monitors, by, note, withdraw } = args;
+    if withdraw {
+        let request = Request::AckWithdraw { monitors, by, note };
+        let AckWithdrawn { withdrawn } = ask(&config, &request).await?;
+        if withdrawn.is_empty() {
+            return Err(Failure::Work("none of these monitors' alarms is acknowledged".to_owned()));
+        }
+        print_line(&format!("acknowledgement withdrawn: {}", names(&withdrawn)))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let request = Request::Ack { monitors, by, note, keep: false };
+    let Acknowledged { acknowledged, .. } = ask(&config, &request).await?;
     if acknowledged.is_empty() {
         return Err(Failure::Work("none of these monitors has an open alarm".to_owned()));
     }
@@ -130,13 +146,18 @@ pub(super) async fn maintenance(
 ) -> Result<ExitCode, Failure> {
     let config = global.config()?;
     match args.command {
-        MaintenanceCommand::Add { monitors, lasts, to, from, reason, name, pause, by } => {
+        MaintenanceCommand::Add { monitors, lasts, to, cron, from, reason, name, pause, by } => {
+            if to.is_some() && lasts.is_some() && cron.is_none() {
+                return Err(Failure::Usage("use either --for or --to".to_owned()));
+            }
             let now = UtcMicros::now();
             let from = from.map(|text| moment(&text, &config.timezone)).transpose()?;
             let end = match to {
                 Some(text) => moment(&text, &config.timezone)?,
+                None if cron.is_some() => Timestamp::MAX.into(),
                 None => from.unwrap_or(now) + lasts.unwrap_or_default(),
             };
+            let repeats = cron.zip(lasts).map(|(cron, lasts)| Repetition { cron, lasts });
             let asked = Asked { name, monitors, reason, by };
             match from {
                 Some(from) if end <= now => {
@@ -146,7 +167,7 @@ pub(super) async fn maintenance(
                     }
                     declare(&config, asked, (from, end)).await?;
                 }
-                _ => add_window(&config, asked, (from, end), pause).await?,
+                _ => add_window(&config, asked, (from, end), (pause, repeats)).await?,
             }
         }
         MaintenanceCommand::Withdraw { name, by } => {
@@ -156,7 +177,7 @@ pub(super) async fn maintenance(
         }
         MaintenanceCommand::End { name } => {
             let _: MaintenanceEnded =
-                ask(&config, &Request::MaintenanceEnd { name: name.clone() }).await?;
+                ask(&config, &Request::MaintenanceEnd { name: name.clone(), by: None }).await?;
             print_line(&format!("maintenance {name} has ended"))?;
         }
         MaintenanceCommand::List => {
@@ -198,11 +219,16 @@ async fn add_window(
     config: &Config,
     asked: Asked,
     (from, to): (Option<UtcMicros>, UtcMicros),
-    pause: bool,
+    (pause, repeats): (bool, Option<Repetition>),
 ) -> Result<(), Failure> {
     let Asked { name, monitors, reason, by } = asked;
-    let request = Request::MaintenanceAdd { name, monitors, from, to, reason, by, pause };
+    let rule = repeats.clone();
+    let request = Request::MaintenanceAdd { name, monitors, from, to, repeats, reason, by, pause };
     let added: MaintenanceAdded = ask(config, &request).await?;
+    if let Some(Repetition { cron, lasts }) = rule {
+        let monitors = counted(added.monitors);
+        return print_line(&format!("maintenance {} of {monitors}, {lasts} at {cron}", added.name));
+    }
     print_line(&format!(
         "maintenance {} of {}, {} until {}",
         added.name,
@@ -259,7 +285,8 @@ pub(super) async fn simulate(args: SimulateArgs, global: &Global) -> Result<Exit
     let config = global.config()?;
     if args.end {
         let monitors = args.monitors;
-        let SimulationEnded { ended } = ask(&config, &Request::SimulateEnd { monitors }).await?;
+        let request = Request::SimulateEnd { monitors, by: Some(args.by) };
+        let SimulationEnded { ended } = ask(&config, &request).await?;
         print_line(&format!("simulation ended: {}", names(&ended)))?;
         return Ok(ExitCode::SUCCESS);
     }

@@ -20,8 +20,9 @@ use mailqos_config::{Monitor, Timing};
 use mailqos_model::{Outcome, UtcMicros};
 use tokio::{net::TcpListener, sync::Semaphore, task::JoinSet};
 
-use super::{Histogram, Observed, StateWord};
+use super::{Histogram, Observed, state_of};
 use crate::{control::RunningProbe, schedule::Board};
+use mailqos_control::StateWord;
 
 /// Deadline for a client's request.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -335,7 +336,7 @@ fn states(text: &mut String, live: &RunningProbe, monitors: &[Labelled<'_>], now
     family(text, "mailqos_monitor_state", "stateset", "", "State of the monitors.");
     for (labels, monitor) in monitors {
         let maintained = live.maintenance.open_for(&monitor.id, now.wall).is_some();
-        let word = StateWord::of(monitor, states.get(&monitor.id), maintained, now);
+        let word = state_of(monitor, states.get(&monitor.id), maintained, now);
         for state in StateWord::ALL {
             let is = u8::from(state == word);
             let _ = writeln!(

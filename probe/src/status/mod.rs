@@ -14,6 +14,7 @@ use mailqos_base::clock::Now;
 use mailqos_base::files;
 use mailqos_base::lock::IgnorePoison as _;
 use mailqos_config::{Config, Monitor, Timing};
+use mailqos_control::{HalfHour, StateWord};
 use mailqos_model::{Micros, MonitorId, Outcome, Sample, UtcMicros};
 use serde::{Deserialize, Serialize};
 
@@ -100,18 +101,6 @@ pub struct Observed {
     writing: Mutex<()>,
     /// Whether the last status has been published; held while one is written.
     stopped: Mutex<bool>,
-}
-
-/// Half an hour of a monitor, as shown by `status`.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct HalfHour {
-    /// Number of tests.
-    pub tests: u16,
-    /// Number of failed tests.
-    pub failed: u16,
-    /// Mean round trip.
-    pub round_trip_ms: Option<f32>,
 }
 
 impl Observed {
@@ -244,71 +233,33 @@ impl Observed {
     }
 }
 
-/// State of a monitor, including maintenance and missing tests, ordered by urgency.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, clap::ValueEnum,
-)]
-#[serde(rename_all = "snake_case")]
-pub enum StateWord {
-    /// An alarm is open.
-    Alarm,
-    /// The last tests failed, but not enough of them for an alarm.
-    Failed,
-    /// Not tested at all, not tested for a while, or the last test could not be performed.
-    Unknown,
-    /// A maintenance window is open.
-    Maintenance,
-    /// The last test succeeded.
-    Ok,
-    /// The monitor is disabled.
-    Disabled,
-}
-
-impl StateWord {
-    /// All states.
-    pub const ALL: [Self; 6] =
-        [Self::Alarm, Self::Failed, Self::Unknown, Self::Maintenance, Self::Ok, Self::Disabled];
-
-    /// Returns its name.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Alarm => "alarm",
-            Self::Failed => "failed",
-            Self::Unknown => "unknown",
-            Self::Maintenance => "maintenance",
-            Self::Ok => "ok",
-            Self::Disabled => "disabled",
-        }
+/// Returns the state of a monitor.
+pub fn state_of(
+    monitor: &Monitor,
+    state: Option<&crate::alarm::State>,
+    in_maintenance: bool,
+    now: Now,
+) -> StateWord {
+    use crate::alarm::Status;
+    if !monitor.enabled {
+        return StateWord::Disabled;
     }
-
-    /// Returns the state of a monitor.
-    pub fn of(
-        monitor: &Monitor,
-        state: Option<&crate::alarm::State>,
-        in_maintenance: bool,
-        now: Now,
-    ) -> Self {
-        use crate::alarm::Status;
-        if !monitor.enabled {
-            return Self::Disabled;
-        }
-        if in_maintenance {
-            return Self::Maintenance;
-        }
-        let Some(state) = state else {
-            return Self::Unknown;
-        };
-        // A calendar has gaps by design; its monitors keep their last state.
-        let old = state.last.is_none()
-            || (monitor.calendar.is_none() && state.is_old(monitor.test_interval, now));
-        match state.status {
-            Status::Alarm => Self::Alarm,
-            // The probe could not test: whatever the earlier result, the current state is unknown.
-            _ if old || state.untested > 0 => Self::Unknown,
-            Status::Unknown => Self::Unknown,
-            Status::Ok => Self::Ok,
-            Status::Failed => Self::Failed,
-        }
+    if in_maintenance {
+        return StateWord::Maintenance;
+    }
+    let Some(state) = state else {
+        return StateWord::Unknown;
+    };
+    // A calendar has gaps by design; its monitors keep their last state.
+    let old = state.last.is_none()
+        || (monitor.calendar.is_none() && state.is_old(monitor.test_interval, now));
+    match state.status {
+        Status::Alarm => StateWord::Alarm,
+        // The probe could not test: whatever the earlier result, the current state is unknown.
+        _ if old || state.untested > 0 => StateWord::Unknown,
+        Status::Unknown => StateWord::Unknown,
+        Status::Ok => StateWord::Ok,
+        Status::Failed => StateWord::Failed,
     }
 }
 
@@ -380,7 +331,7 @@ mod tests {
         let clock = mailqos_base::clock::Clock::manual(UtcMicros(1_780_000_000_000_000));
         let (monitor, state) = tested(Outcome::Ok, &clock);
         let word =
-            |state: &crate::alarm::State| StateWord::of(&monitor, Some(state), false, clock.now());
+            |state: &crate::alarm::State| state_of(&monitor, Some(state), false, clock.now());
         assert_eq!(word(&state), StateWord::Ok);
         for hours in [-1, 30, -40] {
             clock.step(Micros::from_secs(3600 * hours));
@@ -404,7 +355,7 @@ mod tests {
             clock.advance(Micros::from_secs(60));
             let sample = Sample::new(monitor.id.clone(), clock.now().wall, outcome);
             state.step((&sample, clock.now().steady), &monitor.alarm, None, |_| None);
-            StateWord::of(&monitor, Some(state), false, clock.now())
+            state_of(&monitor, Some(state), false, clock.now())
         };
         assert_eq!(again(Outcome::NotTested, &mut state), StateWord::Unknown);
         assert_eq!(again(Outcome::NotTested, &mut state), StateWord::Unknown);

@@ -9,13 +9,14 @@ use std::{
 use mailqos_base::clock::Now;
 use mailqos_base::lock::IgnorePoison as _;
 use mailqos_config::{Config, DataLocation, Monitor};
+use mailqos_control::StateWord;
 use mailqos_lake::{
     AcknowledgementStatus, AlarmStatus, ChannelStatus, LastTest, MaintenanceStatus, MonitorState,
     MonitorStatus, ProbeStatus, Remote, STATUS_VERSION, Status, local_folder,
 };
 use mailqos_model::{Micros, UtcMicros};
 
-use super::StateWord;
+use super::state_of;
 use crate::{
     alarm::{OpenAlarm, State, is_own},
     control::RunningProbe,
@@ -272,7 +273,7 @@ fn monitor_status(
         id: monitor.id.clone(),
         name: monitor.name.clone(),
         object: monitor.object.clone(),
-        state: StateWord::of(monitor, state, maintenance.is_some(), now).into(),
+        state: published(state_of(monitor, state, maintenance.is_some(), now)),
         failing_since: time(state.and_then(|state| state.failing_since)),
         failures: state.map_or(0, |state| state.failures),
         reason: state.filter(|state| state.failures > 0).and_then(|state| state.reason.clone()),
@@ -301,15 +302,13 @@ fn alarm_status(alarm: &OpenAlarm) -> AlarmStatus {
     }
 }
 
-impl From<StateWord> for MonitorState {
-    fn from(word: StateWord) -> Self {
-        match word {
-            StateWord::Alarm => Self::Alarm,
-            StateWord::Failed => Self::Failed,
-            StateWord::Unknown => Self::Unknown,
-            StateWord::Maintenance => Self::Maintenance,
-            StateWord::Ok => Self::Ok,
-            StateWord::Disabled => Self::Disabled,
-        }
+fn published(word: StateWord) -> MonitorState {
+    match word {
+        StateWord::Alarm => MonitorState::Alarm,
+        StateWord::Failed => MonitorState::Failed,
+        StateWord::Unknown => MonitorState::Unknown,
+        StateWord::Maintenance => MonitorState::Maintenance,
+        StateWord::Ok => MonitorState::Ok,
+        StateWord::Disabled => MonitorState::Disabled,
     }
 }

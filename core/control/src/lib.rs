@@ -1,12 +1,15 @@
-//! Connection between commands and the running probe: one line of JSON over a socket that only its
-//! owner can open, and one JSON document in return.
+//! The control interface of a running probe: one line of JSON over a socket that only its owner can
+//! open, and one JSON document in return. Commands and the web console are its clients.
 
 pub mod response;
-mod server;
+mod state;
 
 use std::{
     fs::File,
-    os::fd::AsRawFd as _,
+    os::{
+        fd::AsRawFd as _,
+        unix::fs::{DirBuilderExt as _, PermissionsExt as _},
+    },
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -18,19 +21,17 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::error::Category;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::UnixStream,
+    net::{UnixListener, UnixStream},
 };
 
-pub use server::{RunningProbe, serve};
-
-use crate::status::StateWord;
+pub use state::{HalfHour, StateWord};
 
 /// Maximum size of a request, in bytes.
-const MAX_REQUEST: u64 = 1024 * 1024;
+pub const MAX_REQUEST: u64 = 1024 * 1024;
 /// Maximum size of a response, in bytes: ten times that of the status of ten thousand monitors.
 const MAX_RESPONSE: u64 = 256 * 1024 * 1024;
 /// How long a conversation may take.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A command's request to the probe.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -56,6 +57,19 @@ pub enum Request {
         by: String,
         /// The operator's note.
         note: Option<String>,
+        /// Whether alarms that are already acknowledged stay as they are.
+        #[serde(default)]
+        keep: bool,
+    },
+    /// Withdraws acknowledgements: reminders and escalations continue.
+    AckWithdraw {
+        /// Selections.
+        monitors: Vec<String>,
+        /// Name of the operator.
+        by: String,
+        /// The operator's note.
+        #[serde(default)]
+        note: Option<String>,
     },
     /// Adds a maintenance window.
     MaintenanceAdd {
@@ -65,8 +79,11 @@ pub enum Request {
         monitors: Vec<String>,
         /// Start of the window (default: now).
         from: Option<UtcMicros>,
-        /// End of the window.
+        /// End of the window; of a recurring one, the time after which none starts.
         to: UtcMicros,
+        /// How often a recurring window starts.
+        #[serde(default)]
+        repeats: Option<Repetition>,
         /// Reason for the maintenance.
         reason: Option<String>,
         /// Name of the operator.
@@ -78,6 +95,9 @@ pub enum Request {
     MaintenanceEnd {
         /// Name of the window.
         name: String,
+        /// Name of the operator.
+        #[serde(default)]
+        by: Option<String>,
     },
     /// Declares a past period as maintenance.
     MaintenanceDeclare {
@@ -116,11 +136,30 @@ pub enum Request {
     SimulateEnd {
         /// Selections; all if empty.
         monitors: Vec<String>,
+        /// Name of the operator.
+        #[serde(default)]
+        by: Option<String>,
+    },
+    /// Sends a test message through every action of a list, once.
+    ActionsTest {
+        /// Name of the action list.
+        list: String,
+        /// Name of the operator.
+        by: String,
     },
     /// Writes all recorded samples into the day files.
     Seal,
     /// Reloads the configuration.
     Reload,
+}
+
+/// When a recurring maintenance window starts, in the time zone of the configuration.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Repetition {
+    /// Start times as a cron expression.
+    pub cron: String,
+    /// Duration of each window.
+    pub lasts: Micros,
 }
 
 /// Why a command could not talk to the probe, or was refused.
@@ -183,6 +222,30 @@ fn socket(folder: &Path) -> std::io::Result<(Option<File>, PathBuf)> {
     let open = File::open(folder)?;
     let path = PathBuf::from(format!("/proc/self/fd/{}/socket", open.as_raw_fd()));
     Ok((Some(open), path))
+}
+
+/// Creates the socket of a probe; the site's lock must be held, because an existing socket is taken
+/// to be left over from an earlier process.
+///
+/// # Errors
+/// The folder or the socket can't be created.
+pub fn listen(config: &Config) -> std::io::Result<UnixListener> {
+    let folder = folder(config);
+    if !folder.is_dir() {
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
+    }
+    std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o700))?;
+    let path = folder.join("socket");
+    match std::fs::remove_file(&path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let (_open, short) = socket(&folder)?;
+    let listener = UnixListener::bind(short).map_err(|error| {
+        std::io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+    })?;
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
+    Ok(listener)
 }
 
 /// Sends a request to the running probe and returns its response.
@@ -280,7 +343,7 @@ mod tests {
         let error = ask::<Value>(&config, &request).await.expect_err("nobody listens");
         assert!(matches!(error, ControlError::NotRunning { .. }), "{error}");
 
-        let listener = server::listen(&config).expect("a socket");
+        let listener = listen(&config).expect("a socket");
         let place = super::folder(&config).join("socket");
         assert!(place.as_os_str().len() > MAX_SOCKET_PATH && place.exists());
         let (answer, ()) = tokio::join!(ask::<Value>(&config, &request), async {
@@ -297,6 +360,6 @@ mod tests {
         assert!(matches!(error, ControlError::Silent(_)), "{error}");
         // A socket left by an earlier process does not prevent a restart.
         drop(listener);
-        server::listen(&config).expect("a socket");
+        listen(&config).expect("a socket");
     }
 }

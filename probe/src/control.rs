@@ -1,8 +1,7 @@
-//! The probe's end of the socket.
+//! The probe's end of the control interface: answers commands and the web console.
 
 use std::{
     collections::BTreeMap,
-    os::unix::fs::{DirBuilderExt as _, PermissionsExt as _},
     sync::{
         Arc, RwLock,
         atomic::{AtomicU64, Ordering},
@@ -14,30 +13,29 @@ use mailqos_base::clock::Now;
 use mailqos_base::lock::IgnorePoison as _;
 use mailqos_config as config;
 use mailqos_config::{Config, Monitor};
+use mailqos_control::{
+    MAX_REQUEST, PATIENCE, Request, StateWord, listen,
+    response::{
+        AckWithdrawn, Acknowledged, AcknowledgementReport, ActionsTested, AlarmReport,
+        AlreadyAcknowledged, ChannelReport, ErrorResponse, HeartbeatReport, LastReport,
+        MaintenanceAdded, MaintenanceEnded, MaintenanceReport, MaintenanceWindow, MonitorReport,
+        ProbeReport, Reloaded, Response, Sealed, Simulated, SimulationEnded, StatusResponse,
+    },
+};
 use mailqos_model::{Event, EventKind, Micros, MonitorId, UtcMicros};
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
-    net::{UnixListener, UnixStream},
+    net::UnixStream,
     sync::watch,
 };
 
-use super::{
-    MAX_REQUEST, PATIENCE, Request, folder,
-    response::{
-        Acknowledged, AcknowledgementReport, AlarmReport, ChannelReport, ErrorResponse,
-        HeartbeatReport, LastReport, MaintenanceAdded, MaintenanceEnded, MaintenanceReport,
-        MaintenanceWindow, MonitorReport, ProbeReport, Reloaded, Response, Sealed, Simulated,
-        SimulationEnded, StatusResponse,
-    },
-    socket,
-};
 use crate::{
-    alarm::{Alarms, OpenAlarm, State},
+    alarm::{Alarms, OpenAlarm, State, try_list},
     heartbeat::Heartbeats,
     maintenance::{AddedWindow, DeclaredPeriod, Maintenance, Open},
     record::Recorder,
     schedule::{self, Board},
-    status::{Observed, StateWord},
+    status::{self, Observed},
     tester::Tester,
 };
 
@@ -89,26 +87,6 @@ pub async fn serve(live: Arc<RunningProbe>) {
     }
 }
 
-pub(super) fn listen(config: &Config) -> std::io::Result<UnixListener> {
-    let folder = folder(config);
-    if !folder.is_dir() {
-        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
-    }
-    std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o700))?;
-    let path = folder.join("socket");
-    // This probe holds the site's lock, so an existing socket is left over from an earlier process.
-    match std::fs::remove_file(&path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let (_open, short) = socket(&folder)?;
-    let listener = UnixListener::bind(short).map_err(|error| {
-        std::io::Error::new(error.kind(), format!("{}: {error}", path.display()))
-    })?;
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
-    Ok(listener)
-}
-
 async fn converse(stream: UnixStream, live: &Arc<RunningProbe>) -> std::io::Result<()> {
     let (read, mut write) = stream.into_split();
     let mut line = String::new();
@@ -154,12 +132,31 @@ impl RunningProbe {
                 let reloaded = self.reload().await?;
                 Response::Reloaded(Reloaded { reloaded })
             }
-            Request::Ack { monitors, by, note } => {
+            Request::Ack { monitors, by, note, keep } => {
                 let chosen = self.select(&monitors)?;
-                let acknowledged = self.alarms.acknowledge(&chosen, &by, note.as_deref()).await;
-                Response::Acknowledged(Acknowledged { acknowledged })
+                let who = (by.as_str(), note.as_deref());
+                let (acknowledged, already) = self.alarms.acknowledge(&chosen, who, keep).await;
+                let already = already
+                    .into_iter()
+                    .map(|(monitor, by)| AlreadyAcknowledged { monitor: monitor.to_string(), by });
+                Response::Acknowledged(Acknowledged { acknowledged, already: already.collect() })
             }
-            Request::MaintenanceAdd { name, monitors, from, to, reason, by, pause } => {
+            Request::AckWithdraw { monitors, by, note } => {
+                let chosen = self.select(&monitors)?;
+                let note = note.as_deref();
+                let withdrawn = self.alarms.withdraw_acknowledgement(&chosen, &by, note).await;
+                Response::AckWithdrawn(AckWithdrawn { withdrawn })
+            }
+            Request::ActionsTest { list, by } => {
+                let config = self.config();
+                let Some(steps) = config.action_lists.get(list.as_str()) else {
+                    return Err(format!("no action list is named {list:?}"));
+                };
+                tracing::info!(list = %list, by = %by, "testing an action list");
+                let actions = try_list(&config, steps).await;
+                Response::ActionsTested(ActionsTested { list, actions })
+            }
+            Request::MaintenanceAdd { name, monitors, from, to, repeats, reason, by, pause } => {
                 let from = from.unwrap_or(now);
                 let name = name.unwrap_or_else(|| format!("added-{}", from.0 / 1_000_000));
                 self.maintenance.add(AddedWindow {
@@ -167,6 +164,7 @@ impl RunningProbe {
                     monitors: monitors.clone(),
                     from,
                     to,
+                    repeats,
                     reason,
                     by: Some(by),
                     pause,
@@ -178,8 +176,10 @@ impl RunningProbe {
                     monitors: self.select(&monitors)?.len(),
                 })
             }
-            Request::MaintenanceEnd { name } => {
+            Request::MaintenanceEnd { name, by } => {
                 self.maintenance.end(&name)?;
+                let by = by.unwrap_or_default();
+                tracing::info!(maintenance = %name, %by, "maintenance ended on request");
                 Response::MaintenanceEnded(MaintenanceEnded { ended: name })
             }
             Request::MaintenanceDeclare { name, monitors, from, to, reason, by } => {
@@ -216,8 +216,10 @@ impl RunningProbe {
                     until: Some((now + Micros(lasts)).timestamp()),
                 })
             }
-            Request::SimulateEnd { monitors } => {
+            Request::SimulateEnd { monitors, by } => {
                 let chosen = self.select(&monitors)?;
+                let by = by.unwrap_or_default();
+                tracing::info!(monitors = chosen.len(), %by, "simulation ended on request");
                 let ended = self.alarms.end_simulation(&chosen).await;
                 Response::SimulationEnded(SimulationEnded { ended })
             }
@@ -230,6 +232,7 @@ impl RunningProbe {
             name: window.name,
             from: Some(window.from.timestamp()),
             until: Some(window.to.timestamp()),
+            repeats: window.repeats,
             open: window.from <= now,
             declared: false,
             monitors: window.monitors,
@@ -240,6 +243,7 @@ impl RunningProbe {
             name: period.name,
             from: Some(period.from.timestamp()),
             until: Some(period.to.timestamp()),
+            repeats: None,
             open: false,
             declared: true,
             monitors: period.monitors,
@@ -267,7 +271,7 @@ impl RunningProbe {
         for monitor in chosen {
             let state = states.get(&monitor.id);
             let maintenance = self.maintenance.open_for(&monitor.id, now);
-            let word = StateWord::of(monitor, state, maintenance.is_some(), both);
+            let word = status::state_of(monitor, state, maintenance.is_some(), both);
             *totals.entry(word.as_str().to_owned()).or_default() += 1;
             if wanted.is_empty() || wanted.contains(&word) {
                 shown.push((word, monitor, state, maintenance));

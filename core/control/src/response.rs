@@ -9,29 +9,43 @@ use jiff::Timestamp;
 use mailqos_model::MonitorId;
 use serde::{Deserialize, Serialize};
 
-use crate::status::HalfHour;
+use crate::{HalfHour, Repetition};
 
 /// A response in the form in which it is sent.
 #[derive(Debug, Clone, Serialize)]
 #[serde(untagged)]
-pub(super) enum Response {
+pub enum Response {
+    /// To `status`.
     Status(Box<StatusResponse>),
+    /// To `ack`.
     Acknowledged(Acknowledged),
+    /// To `ack --withdraw`.
+    AckWithdrawn(AckWithdrawn),
+    /// To `maintenance add`.
     MaintenanceAdded(MaintenanceAdded),
+    /// To `maintenance end` and `withdraw`.
     MaintenanceEnded(MaintenanceEnded),
+    /// To `maintenance list`.
     MaintenanceWindows(Vec<MaintenanceWindow>),
+    /// To `simulate`.
     Simulated(Simulated),
+    /// To `simulate --end`.
     SimulationEnded(SimulationEnded),
+    /// To a test of an action list.
+    ActionsTested(ActionsTested),
+    /// To `log`, which seals first.
     Sealed(Sealed),
+    /// To `reload`.
     Reloaded(Reloaded),
+    /// The request failed.
     Error(ErrorResponse),
 }
 
 /// The request failed.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(super) struct ErrorResponse {
+pub struct ErrorResponse {
     /// What happened, and what to do.
-    pub(super) error: String,
+    pub error: String,
 }
 
 /// Response to [`Request::Ack`](super::Request::Ack).
@@ -40,6 +54,52 @@ pub(super) struct ErrorResponse {
 pub struct Acknowledged {
     /// The monitors whose alarms were acknowledged.
     pub acknowledged: Vec<MonitorId>,
+    /// Those that were acknowledged before, and were to stay so.
+    pub already: Vec<AlreadyAcknowledged>,
+}
+
+/// An alarm that someone has acknowledged before.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct AlreadyAcknowledged {
+    /// Id of the monitor.
+    pub monitor: String,
+    /// Who acknowledged the alarm.
+    pub by: String,
+}
+
+/// Response to [`Request::AckWithdraw`](super::Request::AckWithdraw).
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct AckWithdrawn {
+    /// The monitors whose acknowledgements were withdrawn.
+    pub withdrawn: Vec<MonitorId>,
+}
+
+/// Response to [`Request::ActionsTest`](super::Request::ActionsTest).
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ActionsTested {
+    /// Name of the action list.
+    pub list: String,
+    /// The result of each action, in order.
+    pub actions: Vec<ActionResult>,
+}
+
+/// The result of a test message through one action.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ActionResult {
+    /// The channel with its recipient, without secrets.
+    pub route: String,
+    /// Whether the channel accepted the message, or may have accepted it.
+    pub accepted: bool,
+    /// Whether the other end confirmed it.
+    pub confirmed: bool,
+    /// The other end's answer, or the error.
+    pub text: String,
+    /// How long it took, in microseconds.
+    pub took: i64,
 }
 
 /// Response to [`Request::MaintenanceAdd`](super::Request::MaintenanceAdd).
@@ -74,6 +134,8 @@ pub struct MaintenanceWindow {
     pub from: Option<Timestamp>,
     /// Its end.
     pub until: Option<Timestamp>,
+    /// How often it recurs, if it was added as a recurring window.
+    pub repeats: Option<Repetition>,
     /// Whether it has started.
     pub open: bool,
     /// Whether it is a past period that was declared afterwards.
@@ -194,7 +256,7 @@ pub struct MonitorReport {
     pub object: String,
     /// Its tags.
     pub tags: Vec<String>,
-    /// A word of [`StateWord`](crate::status::StateWord), or one that a newer probe has added.
+    /// A word of [`StateWord`](crate::StateWord), or one that a newer probe has added.
     pub state: String,
     /// The last test.
     pub last: Option<LastReport>,
