@@ -156,6 +156,35 @@ impl RunningProbe {
                 let actions = try_list(&config, steps).await;
                 Response::ActionsTested(ActionsTested { list, actions })
             }
+            maintenance @ (Request::MaintenanceAdd { .. }
+            | Request::MaintenanceEnd { .. }
+            | Request::MaintenanceDeclare { .. }
+            | Request::MaintenanceWithdraw { .. }
+            | Request::MaintenanceList) => self.maintain(maintenance, now).await?,
+            Request::Simulate { monitors, lasts, by } => {
+                if monitors.is_empty() {
+                    return Err("name the monitors to mark as failed".to_owned());
+                }
+                let simulated = self.select(&monitors)?;
+                self.alarms.simulate(&simulated, Micros(lasts), &by).await;
+                Response::Simulated(Simulated {
+                    simulated,
+                    until: Some((now + Micros(lasts)).timestamp()),
+                })
+            }
+            Request::SimulateEnd { monitors, by } => {
+                let chosen = self.select(&monitors)?;
+                let by = by.unwrap_or_default();
+                tracing::info!(monitors = chosen.len(), %by, "simulation ended on request");
+                let ended = self.alarms.end_simulation(&chosen).await;
+                Response::SimulationEnded(SimulationEnded { ended })
+            }
+        })
+    }
+
+    /// Answers a request about maintenance.
+    async fn maintain(&self, request: Request, now: UtcMicros) -> Result<Response, String> {
+        Ok(match request {
             Request::MaintenanceAdd { name, monitors, from, to, repeats, reason, by, pause } => {
                 let from = from.unwrap_or(now);
                 let name = name.unwrap_or_else(|| format!("added-{}", from.0 / 1_000_000));
@@ -205,24 +234,7 @@ impl RunningProbe {
                 Response::MaintenanceEnded(MaintenanceEnded { ended: name })
             }
             Request::MaintenanceList => Response::MaintenanceWindows(self.windows(now)),
-            Request::Simulate { monitors, lasts, by } => {
-                if monitors.is_empty() {
-                    return Err("name the monitors to mark as failed".to_owned());
-                }
-                let simulated = self.select(&monitors)?;
-                self.alarms.simulate(&simulated, Micros(lasts), &by).await;
-                Response::Simulated(Simulated {
-                    simulated,
-                    until: Some((now + Micros(lasts)).timestamp()),
-                })
-            }
-            Request::SimulateEnd { monitors, by } => {
-                let chosen = self.select(&monitors)?;
-                let by = by.unwrap_or_default();
-                tracing::info!(monitors = chosen.len(), %by, "simulation ended on request");
-                let ended = self.alarms.end_simulation(&chosen).await;
-                Response::SimulationEnded(SimulationEnded { ended })
-            }
+            _ => return Err("this request is not about maintenance".to_owned()),
         })
     }
 
