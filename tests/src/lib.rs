@@ -9,6 +9,7 @@ pub mod console;
 pub mod couriers;
 #[cfg(unix)]
 pub mod crash;
+pub mod dialogue;
 pub mod hooks;
 mod http;
 pub mod lake;

@@ -280,6 +280,7 @@ fn explicit_settings_override_the_provider() {
         "--client-secret-env",
         "PROBE_PASSWORD",
     ];
+    let over_imap = [&microsoft[..], &["--protocol", "imap"]].concat();
     let google = [
         "--preset",
         "google-workspace",
@@ -295,9 +296,24 @@ fn explicit_settings_override_the_provider() {
         "pop3",
     ];
     let password = ["--password-env", "PROBE_PASSWORD"];
-    let cases: [(&[&str], &[&str]); 8] = [
+    let national = [&microsoft[..], &["--cloud", "us-government"]].concat();
+    let cases: [(&[&str], &[&str]); 11] = [
+        // Microsoft Graph is the default, unless options name a server of another protocol.
         (
             &microsoft,
+            &[
+                "address = \"graph.microsoft.com\"",
+                "smtp = { protocol = \"graph\", account = \"microsoft-365\" }",
+                "pickup = { protocol = \"graph\", account = \"microsoft-365\" }",
+            ],
+        ),
+        (&national, &["address = \"graph.microsoft.us\"", "cloud = \"us-government\""]),
+        (
+            &[&microsoft[..], &["--smtp-port", "587"]].concat(),
+            &["address = \"smtp.office365.com\"", "port = 587"],
+        ),
+        (
+            &over_imap,
             &[
                 "address = \"smtp.office365.com\"",
                 "smtp = { port = 587, tls = \"starttls\", account = \"microsoft-365\" }",

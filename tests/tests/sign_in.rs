@@ -3,22 +3,20 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used, missing_docs)]
 
-use std::{
-    process::{Output, Stdio},
-    time::Duration,
-};
+use std::{process::Output, time::Duration};
 
 use mailqos_tests::{
     binaries::command,
+    dialogue::Dialogue,
     servers::{
         Decision, DnsServer, MailServer, OAuthOptions, OAuthServer, Options, PASSWORD, TokenBook,
     },
     setting::{complaint_of, words_of, write_private},
 };
 use tokio::{
-    io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
-    process::{Child, Command},
+    process::Command,
 };
 
 const ANNA: &str = "anna@mailqos.test";
@@ -30,57 +28,6 @@ struct Scene {
     mail: MailServer,
     oauth: OAuthServer,
     dns: DnsServer,
-}
-
-/// A running command whose lines on standard error are read as they come.
-struct Dialogue {
-    child: Child,
-    lines: tokio::io::Lines<BufReader<tokio::process::ChildStderr>>,
-    said: String,
-}
-
-impl Dialogue {
-    fn start(mut command: Command) -> Self {
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.kill_on_drop(true).spawn().unwrap();
-        let lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        Self { child, lines, said: String::new() }
-    }
-
-    /// Reads lines until one contains this text.
-    async fn line_with(&mut self, text: &str) -> String {
-        while let Some(line) = self.lines.next_line().await.unwrap() {
-            self.said.push_str(&line);
-            self.said.push('\n');
-            if line.contains(text) {
-                return line;
-            }
-        }
-        panic!("no {text:?} in\n{}", self.said);
-    }
-
-    /// Returns the code that a person is asked to enter.
-    async fn code(&mut self) -> String {
-        let line = self.line_with("enter the code").await;
-        line.split("enter the code ").nth(1).unwrap().split(' ').next().unwrap().to_owned()
-    }
-
-    async fn paste(&mut self, text: &str) {
-        let stdin = self.child.stdin.as_mut().unwrap();
-        stdin.write_all(format!("{text}\n").as_bytes()).await.unwrap();
-    }
-
-    /// Waits for the end; returns whether it succeeded, and all that was printed.
-    async fn end(mut self) -> (bool, String) {
-        while let Some(line) = self.lines.next_line().await.unwrap() {
-            self.said.push_str(&line);
-            self.said.push('\n');
-        }
-        drop(self.child.stdin.take());
-        let output = self.child.wait_with_output().await.unwrap();
-        let said = format!("{}{}", self.said, words_of(&output));
-        (output.status.success(), said)
-    }
 }
 
 impl Scene {

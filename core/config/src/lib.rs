@@ -300,6 +300,8 @@ pub struct Endpoint {
     pub account: Option<AccountName>,
     /// Name sent in EHLO (SMTP); by default the literal of the local address.
     pub helo: Option<String>,
+    /// The HTTP proxy to connect through, for Microsoft Graph; `None` to connect directly.
+    pub proxy: Option<Proxy>,
 }
 
 impl Endpoint {

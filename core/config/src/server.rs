@@ -203,6 +203,7 @@ pub(super) fn graph_endpoint(
         trust,
         account: name,
         helo: None,
+        proxy: Some(config.proxy.clone()),
     })
 }
 
@@ -267,7 +268,7 @@ pub(super) fn endpoint(
                 ))
         });
     }
-    Some(Endpoint { server, port, tls, trust, account, helo })
+    Some(Endpoint { server, port, tls, trust, account, helo, proxy: None })
 }
 
 /// Reads the name given in EHLO: a host name, or an address literal such as `[192.0.2.1]` (RFC

@@ -746,6 +746,7 @@ impl Sftp {
             trust: Trust::default(),
             account: self.account.clone(),
             helo: None,
+            proxy: None,
         }
     }
 }

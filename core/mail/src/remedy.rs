@@ -251,6 +251,7 @@ mod tests {
             trust: Trust::default(),
             account: Some("probe".parse().expect("a name")),
             helo: None,
+            proxy: None,
         };
         remedy(stage, error, &endpoint).unwrap_or_default()
     }

@@ -16,12 +16,13 @@ use mailqos_model::{Direction, Micros};
 use mailqos_net::{
     TlsSession, Trust, TrustError, client_config,
     connect::{ConnectError, connect_any},
-    describe, tls_failure,
+    describe,
+    http::{self, Connection, HttpError},
+    tls_failure,
 };
 use rustls::pki_types::ServerName;
 use tokio::{
     io::{AsyncRead as _, AsyncWrite, AsyncWriteExt as _, ReadBuf},
-    net::TcpStream,
     time::{Sleep, sleep, timeout_at},
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
@@ -56,6 +57,14 @@ pub enum WireError {
         /// The system's error.
         reason: String,
         /// Whether this machine caused the failure.
+        own_network: bool,
+    },
+    /// The proxy could not be reached, or could not connect to the server.
+    #[error("{reason}")]
+    Proxy {
+        /// The reason, which names the proxy.
+        reason: String,
+        /// Whether the proxy, not the server, is the cause.
         own_network: bool,
     },
     /// The trusted certificates could not be read.
@@ -103,12 +112,21 @@ impl WireError {
         }
     }
 
+    /// A proxy that answers 502, 503 or 504 has not reached the server (RFC 9110, section 15.6);
+    /// everything else is a failure of the proxy or of its configuration.
+    fn of_proxy(error: &HttpError) -> Self {
+        let is_gateway = matches!(error, HttpError::Proxy { reason, .. }
+            if ["HTTP 502", "HTTP 503", "HTTP 504"].iter().any(|status| reason.starts_with(status)));
+        Self::Proxy { reason: error.to_string(), own_network: !is_gateway }
+    }
+
     /// Returns whether this machine, not the server, caused the failure.
     pub fn is_own_network(&self) -> bool {
         matches!(
             self,
             Self::Resolve { own_network: true, .. }
                 | Self::Connect { own_network: true, .. }
+                | Self::Proxy { own_network: true, .. }
                 | Self::Trust(_)
         )
     }
@@ -126,8 +144,8 @@ impl From<TrustError> for WireError {
 }
 
 enum Stream {
-    Plain(TcpStream),
-    Tls(Box<TlsStream<TcpStream>>),
+    Plain(Box<dyn Connection>),
+    Tls(Box<TlsStream<Box<dyn Connection>>>),
     /// A server that sends fixed data whatever it receives.
     #[cfg(feature = "test-hooks")]
     Script(io::Cursor<Vec<u8>>, tokio::io::Sink),
@@ -161,11 +179,42 @@ impl Stream {
     }
 }
 
+/// Connects to a server, through its proxy if it has one. Returns the stream, the addresses of both
+/// ends and a note for the transcript.
+async fn open(
+    endpoint: &Endpoint,
+    step: Duration,
+) -> Result<(Stream, (SocketAddr, Option<SocketAddr>), String), WireError> {
+    let server = (endpoint.server.as_str(), endpoint.port);
+    if let Some(proxy) = &endpoint.proxy {
+        let route = proxy.via().await.map_err(|error| WireError::Proxy {
+            reason: format!("the address of the proxy: {error}"),
+            own_network: true,
+        })?;
+        let tunnel = http::tunnel(&route, server, &endpoint.trust, step).await;
+        if let Some(tunnel) = tunnel.map_err(|error| WireError::of_proxy(&error))? {
+            let note = format!("connected through the proxy {} at {}", tunnel.proxy, tunnel.peer);
+            return Ok((Stream::Plain(tunnel.stream), (tunnel.peer, tunnel.local), note));
+        }
+    }
+    let tcp = connect_any(server.0, server.1, step)
+        .await
+        .map_err(|error| WireError::of(error, server.0, server.1))?;
+    // Small writes must be sent immediately: delays of Nagle's algorithm and delayed ACK (40 ms)
+    // would distort the measurements.
+    let _ = tcp.set_nodelay(true);
+    let peer = tcp.peer_addr().map_err(|error| WireError::Broken(error.to_string()))?;
+    let ends = (peer, tcp.local_addr().ok());
+    Ok((Stream::Plain(Box::new(tcp)), ends, format!("connected to {peer}")))
+}
+
 /// A connection to a server.
 pub struct Wire {
     stream: Stream,
     server: String,
+    port: u16,
     peer: SocketAddr,
+    local: Option<SocketAddr>,
     started: Instant,
     tcp: Micros,
     tls_took: Option<Micros>,
@@ -191,24 +240,19 @@ impl std::fmt::Debug for Wire {
 }
 
 impl Wire {
-    /// Opens a connection, including its TLS handshake if TLS is implicit. Both name resolution
-    /// with TCP, and the handshake, may take `step`.
+    /// Opens a connection, including its TLS handshake if TLS is implicit. Name resolution with
+    /// TCP and a proxy's tunnel, and the handshake, may take `step` each.
     ///
     /// # Errors
     /// [`WireError`] distinguishes the steps.
     pub async fn connect(endpoint: &Endpoint, step: Duration) -> Result<Self, WireError> {
         let started = Instant::now();
         let transcript = Transcript::begin(&endpoint.server, endpoint.port);
-        let tcp = connect_any(&endpoint.server, endpoint.port, step)
-            .await
-            .map_err(|error| WireError::of(error, &endpoint.server, endpoint.port))?;
-        // Small writes must be sent immediately: delays of Nagle's algorithm and delayed ACK (40
-        // ms) would distort the measurements.
-        let _ = tcp.set_nodelay(true);
-        let peer = tcp.peer_addr().map_err(|error| WireError::Broken(error.to_string()))?;
-        let mut wire =
-            Self::over(Stream::Plain(tcp), (&endpoint.server, peer), transcript, started, step);
-        wire.transcript.note(&format!("connected to {peer}"));
+        let (stream, (peer, local), note) = open(endpoint, step).await?;
+        let server = (endpoint.server.as_str(), endpoint.port);
+        let mut wire = Self::over(stream, (server, peer), transcript, started, step);
+        wire.local = local;
+        wire.transcript.note(&note);
         if endpoint.tls == TlsMode::Implicit {
             wire.upgrade(&endpoint.trust).await?;
         }
@@ -217,7 +261,7 @@ impl Wire {
 
     fn over(
         stream: Stream,
-        (server, peer): (&str, SocketAddr),
+        ((server, port), peer): ((&str, u16), SocketAddr),
         transcript: Transcript,
         started: Instant,
         step: Duration,
@@ -226,7 +270,9 @@ impl Wire {
         Self {
             stream,
             server: server.to_owned(),
+            port,
             peer,
+            local: None,
             started,
             tcp: Micros::from(now - started),
             tls_took: None,
@@ -253,7 +299,7 @@ impl Wire {
         let stream = Stream::Script(io::Cursor::new(said), tokio::io::sink());
         Self::over(
             stream,
-            ("script", nowhere),
+            (("script", 0), nowhere),
             Transcript::begin("script", 0),
             Instant::now(),
             step,
@@ -274,7 +320,7 @@ impl Wire {
                 return Err(error);
             }
         };
-        (self.stream, self.peer) = (new.stream, new.peer);
+        (self.stream, self.peer, self.local) = (new.stream, new.peer, new.local);
         (self.buffer, self.consumed) = (Vec::new(), 0);
         Ok(())
     }
@@ -542,7 +588,7 @@ impl Wire {
 
     /// Returns the server's name as configured, and its port.
     pub fn place(&self) -> String {
-        format!("{}:{}", self.server, self.peer.port())
+        format!("{}:{}", self.server, self.port)
     }
 
     /// Returns the address of the server.
@@ -552,13 +598,7 @@ impl Wire {
 
     /// Returns the local address.
     pub fn local(&self) -> Option<SocketAddr> {
-        match &self.stream {
-            Stream::Plain(stream) => stream.local_addr().ok(),
-            Stream::Tls(stream) => stream.get_ref().0.local_addr().ok(),
-            #[cfg(feature = "test-hooks")]
-            Stream::Script(..) => None,
-            Stream::Gone => None,
-        }
+        self.local
     }
 
     /// Returns the time at which the connection started to open.
@@ -622,7 +662,7 @@ mod tests {
 
     async fn server<F, R>(talk: F) -> Endpoint
     where
-        F: FnOnce(TcpStream) -> R + Send + 'static,
+        F: FnOnce(tokio::net::TcpStream) -> R + Send + 'static,
         R: Future<Output = ()> + Send,
     {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("port");
@@ -639,6 +679,7 @@ mod tests {
             trust: Trust::default(),
             account: None,
             helo: None,
+            proxy: None,
         }
     }
 

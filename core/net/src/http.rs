@@ -3,6 +3,7 @@
 //! don't need.
 
 use std::{
+    net::SocketAddr,
     sync::atomic::{AtomicBool, Ordering},
     time::Duration,
 };
@@ -161,8 +162,66 @@ pub async fn send(
 }
 
 /// A connection, plain or encrypted, possibly through a tunnel.
-trait Connection: AsyncRead + AsyncWrite + Unpin + Send {}
-impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection for S {}
+pub trait Connection: AsyncRead + AsyncWrite + Unpin + Send + Sync {}
+impl<S: AsyncRead + AsyncWrite + Unpin + Send + Sync> Connection for S {}
+
+/// A connection to a server through a proxy.
+pub struct Tunnel {
+    /// The connection; the server's TLS handshake comes next.
+    pub stream: Box<dyn Connection>,
+    /// Host and port of the proxy.
+    pub proxy: String,
+    /// The address of the proxy.
+    pub peer: SocketAddr,
+    /// The local address.
+    pub local: Option<SocketAddr>,
+}
+
+/// Opens a tunnel to a server for TLS, within `deadline`; `None` if the route has no proxy for it.
+/// `trust` applies to a proxy that is reached over TLS.
+///
+/// # Errors
+/// The proxy's address is invalid, or the proxy can't be reached, or refuses.
+pub async fn tunnel(
+    route: &Route,
+    (server, port): (&str, u16),
+    trust: &Trust,
+    deadline: Duration,
+) -> Result<Option<Tunnel>, HttpError> {
+    let place = Place::new(true, server, port);
+    let Some(proxy) = route.proxy(&place)? else { return Ok(None) };
+    let failed = |reason: String| HttpError::Connect { server: proxy.place.server(), reason };
+    let opening = async {
+        let stream = connect_any(&proxy.place.host, proxy.place.port, deadline)
+            .await
+            .map_err(|error| failed(error.to_string()))?;
+        let _ = stream.set_nodelay(true);
+        let peer = stream.peer_addr().map_err(|error| failed(error.to_string()))?;
+        let local = stream.local_addr().ok();
+        let stream = through(&proxy, Box::new(stream), &place, trust).await?;
+        Ok(Tunnel { stream, proxy: proxy.place.server(), peer, local })
+    };
+    match tokio::time::timeout(deadline, opening).await {
+        Ok(result) => result.map(Some),
+        Err(_) => Err(failed(format!("no tunnel within {}", Micros::from(deadline)))),
+    }
+}
+
+/// Requests a tunnel over a connection to the proxy, which is encrypted first if the proxy wants it.
+async fn through(
+    proxy: &Proxy,
+    mut stream: Box<dyn Connection>,
+    place: &Place,
+    trust: &Trust,
+) -> Result<Box<dyn Connection>, HttpError> {
+    if proxy.place.tls {
+        stream = encrypt(stream, &proxy.place, trust).await?;
+    }
+    if place.tls {
+        proxy.tunnel(&mut stream, place).await?;
+    }
+    Ok(stream)
+}
 
 /// Opens the connection for a request.
 async fn open(
@@ -178,12 +237,7 @@ async fn open(
     let _ = stream.set_nodelay(true);
     let mut stream: Box<dyn Connection> = Box::new(stream);
     if let Some(proxy) = proxy {
-        if proxy.place.tls {
-            stream = encrypt(stream, &proxy.place, trust).await?;
-        }
-        if place.tls {
-            proxy.tunnel(&mut stream, place).await?;
-        }
+        stream = through(proxy, stream, place, trust).await?;
     }
     if place.tls {
         stream = encrypt(stream, place, trust).await?;

@@ -497,7 +497,8 @@ impl StoredServer {
             }),
             None => None,
         };
-        let endpoint = self.endpoint.endpoint();
+        let proxy = self.is_graph.then(|| config.proxy.clone());
+        let endpoint = Endpoint { proxy, ..self.endpoint.endpoint() };
         let account = match &self.account {
             None => None,
             Some(kept) => Some(match &kept.password {
@@ -564,6 +565,8 @@ impl StoredEndpoint {
             trust: self.trust.trust(),
             account: self.account.clone(),
             helo: self.helo.clone(),
+            // Not part of the channel's identity; the current configuration's is used.
+            proxy: None,
         }
     }
 }

@@ -239,6 +239,7 @@ mod tests {
             trust: mailqos_net::Trust::default(),
             account: None,
             helo: None,
+            proxy: None,
         };
         let folder = tempfile::tempdir().expect("folder");
         let path = folder.path().join("mailqos.toml");

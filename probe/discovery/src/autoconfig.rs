@@ -75,18 +75,19 @@ fn encoded(text: &str) -> String {
         .collect()
 }
 
-/// Fetches a file and reads its servers. The certificate must match the host, by one of `trusts`.
+/// Fetches a file and reads its servers. The certificate must match the host, by one of
+/// the trusted sets.
 ///
 /// # Errors
 /// There is no such file, or it can't be used.
 pub(crate) async fn fetch(
     url: &str,
-    trusts: &[Trust],
+    (trusts, route): (&[Trust], &Route),
     address: &MailAddress,
 ) -> Result<Vec<Published>, FetchError> {
     let mut url = url.to_owned();
     for _ in 0..=MAX_REDIRECTS {
-        let response = get(&url, trusts).await?;
+        let response = get(&url, trusts, route).await?;
         match response.status {
             200 if response.truncated => return Err(FetchError::TooLarge),
             200 => return Ok(document::read(&response.body, address)?),
@@ -101,7 +102,7 @@ pub(crate) async fn fetch(
     Err(FetchError::Redirects)
 }
 
-async fn get(url: &str, trusts: &[Trust]) -> Result<http::Response, HttpError> {
+async fn get(url: &str, trusts: &[Trust], route: &Route) -> Result<http::Response, HttpError> {
     let request = http::Request {
         method: "GET".to_owned(),
         url: mailqos_base::Secret::new(url),
@@ -110,7 +111,7 @@ async fn get(url: &str, trusts: &[Trust]) -> Result<http::Response, HttpError> {
             mailqos_base::Secret::new("text/xml, application/xml"),
         )],
         body: Vec::new(),
-        via: Route::default(),
+        via: route.clone(),
     };
     let mut result = Err(HttpError::Url("no certificates are trusted".to_owned()));
     for trust in trusts {

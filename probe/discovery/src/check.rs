@@ -50,6 +50,7 @@ pub(crate) async fn check(server: &Server, trust: &Trust, step: Duration) -> Che
         trust: trust.clone(),
         account: None,
         helo: None,
+        proxy: None,
     };
     let result = match server.protocol {
         Protocol::Smtp => smtp(&endpoint, step).await,

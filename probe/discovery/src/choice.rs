@@ -4,7 +4,7 @@ use mailqos_config::TlsMode;
 
 use crate::{
     Candidate, Check, Discovery, Domain, Protocol, Recognised, Standing,
-    providers::{Provider, of_host},
+    providers::{Provider, Tokens, of_host},
 };
 
 /// Maximum number of failures quoted in an explanation.
@@ -49,6 +49,17 @@ impl Discovery {
             Some(choice) => Err(NoChoice::NeedsConsent(choice)),
             None => Err(NoChoice::Missing(self.explanation(sends, wanted))),
         }
+    }
+
+    /// Returns whether the mailboxes are those of Microsoft 365, so that Microsoft Graph opens them:
+    /// its exchangers or its alias reveal it, and no other server can be used.
+    pub fn is_microsoft_365(&self) -> bool {
+        let is_microsoft = |provider: &Provider| provider.tokens == Some(Tokens::Only);
+        let others = self.candidates.iter().any(|candidate| {
+            candidate.check.is_usable()
+                && !of_host(&candidate.server.host).is_some_and(is_microsoft)
+        });
+        matches!(self.recognised, Some(Recognised::Provider(it)) if is_microsoft(it)) && !others
     }
 
     fn best(&self, sends: bool, wanted: Option<Protocol>, consent: bool) -> Option<Choice<'_>> {

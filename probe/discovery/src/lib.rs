@@ -23,7 +23,7 @@ use std::{fmt, net::SocketAddr, path::PathBuf, time::Duration};
 
 use futures_util::future::join_all;
 use mailqos_config::TlsMode;
-use mailqos_net::Trust;
+use mailqos_net::{Trust, http::Route};
 use tokio::time::timeout;
 
 pub use address::{AddressError, MailAddress};
@@ -197,7 +197,7 @@ pub enum Domain {
 }
 
 /// Options of a discovery.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub struct Options {
     /// Name server to ask instead of the system's.
     pub name_server: Option<SocketAddr>,
@@ -205,6 +205,8 @@ pub struct Options {
     pub ca_file: Option<PathBuf>,
     /// Whether to ask Thunderbird's database, which then learns the domain.
     pub database: bool,
+    /// Route to web sites: through a proxy or not.
+    pub route: Route,
 }
 
 impl Options {

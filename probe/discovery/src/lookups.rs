@@ -72,8 +72,9 @@ pub(crate) async fn run(dns: &Dns, address: &MailAddress, options: &Options) -> 
         urls.push((format!("{ISPDB}{domain}"), Source::Database));
     }
     let trusts = options.web_trusts();
+    let access = (trusts.as_slice(), &options.route);
     let fetches =
-        urls.iter().map(|(url, _)| timeout(FETCHING, autoconfig::fetch(url, &trusts, address)));
+        urls.iter().map(|(url, _)| timeout(FETCHING, autoconfig::fetch(url, access, address)));
     let (services, wildcard, exchangers, alias, addresses, files) = tokio::join!(
         join_all(owners.iter().map(|owner| dns.services(owner))),
         dns.services(&unpublished),

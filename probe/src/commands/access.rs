@@ -43,6 +43,19 @@ pub(super) struct VerifyArgs {
     other: String,
 }
 
+impl VerifyArgs {
+    /// Creates the arguments for an account, its mailbox and another one.
+    pub(super) fn new(account: AccountName, mailbox: &str, other: &str) -> Self {
+        let scope = ScopeArgs { account, mailbox: Some(mailbox.to_owned()) };
+        Self { scope, other: other.to_owned() }
+    }
+}
+
+/// Returns whether a monitor or a mail server uses an account over Microsoft Graph.
+pub(super) fn is_used_over_graph(config: &Config, name: &AccountName) -> bool {
+    of_graph(config).any(|endpoint| endpoint.account.as_ref() == Some(name))
+}
+
 /// Prints the PowerShell commands that restrict an application to one mailbox.
 pub(super) fn print_commands(args: &ScopeArgs, global: &Global) -> Result<ExitCode, Failure> {
     let config = global.config()?;
@@ -97,8 +110,8 @@ fn account<'c>(
     }
 }
 
-/// Where the account reaches Microsoft Graph: as the first monitor or mail server that uses it.
-fn endpoint(config: &Config, name: &AccountName, account: &Account) -> Endpoint {
+/// Where monitors and mail servers reach Microsoft Graph.
+pub(super) fn of_graph(config: &Config) -> impl Iterator<Item = Endpoint> + '_ {
     let monitors = config.monitors.values().flat_map(|monitor| {
         let pickup = monitor.kind.pickup().filter(|it| it.protocol == PickupProtocol::Graph);
         let smtp = match &monitor.kind {
@@ -111,7 +124,12 @@ fn endpoint(config: &Config, name: &AccountName, account: &Account) -> Endpoint 
     });
     let servers = config.mail_servers.values();
     let servers = servers.filter(|server| server.protocol == SubmissionProtocol::Graph);
-    let mut known = monitors.chain(servers.map(|server| server.endpoint.clone()));
+    monitors.chain(servers.map(|server| server.endpoint.clone()))
+}
+
+/// Where the account reaches Microsoft Graph: as the first monitor or mail server that uses it.
+fn endpoint(config: &Config, name: &AccountName, account: &Account) -> Endpoint {
+    let mut known = of_graph(config);
     known.find(|endpoint| endpoint.account.as_ref() == Some(name)).unwrap_or_else(|| {
         let graph = account.oauth().and_then(|oauth| oauth.graph.as_ref());
         Endpoint {
@@ -121,12 +139,13 @@ fn endpoint(config: &Config, name: &AccountName, account: &Account) -> Endpoint 
             trust: Trust::default(),
             account: Some(name.clone()),
             helo: None,
+            proxy: Some(config.proxy.clone()),
         }
     })
 }
 
-/// The commands; an error if a value can't be part of one.
-fn powershell(client_id: &str, mailbox: &str) -> Result<Vec<String>, String> {
+/// The commands that restrict an application to a mailbox; an error if a value can't be part of one.
+pub(super) fn powershell(client_id: &str, mailbox: &str) -> Result<Vec<String>, String> {
     let is_plain = |text: &str| {
         !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || "-._+@".contains(c))
     };

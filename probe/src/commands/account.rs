@@ -77,6 +77,12 @@ async fn login(args: &LoginArgs, global: &Global) -> Result<ExitCode, Failure> {
             )));
         }
     };
+    // Each token of Microsoft is for one service, so consent is given for the one in use.
+    let account = match name.parse() {
+        Ok(id) if access::is_used_over_graph(&config, &id) => account.for_graph(),
+        _ => account.clone(),
+    };
+    let options = account.oauth().unwrap_or(options);
     let granted =
         sign_in(options, &account.user, &args.sign_in, std::io::stdin().is_terminal()).await?;
     store(&path, &granted.refresh_token)

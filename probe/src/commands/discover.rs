@@ -3,12 +3,14 @@
 
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
 
+use mailqos_config::Config;
 use mailqos_discovery::{
     Candidate, Check, Choice, Discovery, MailAddress, NoChoice, Options, Outcome, Standing,
     discover, tls_word,
 };
+use mailqos_net::http::Route;
 
-use super::{Failure, Format, print_line, write_out};
+use super::{Failure, Format, Global, print_line, write_out};
 
 /// Port of name servers.
 const DNS_PORT: u16 = 53;
@@ -43,9 +45,20 @@ pub(super) struct DiscoveryArgs {
 }
 
 impl DiscoveryArgs {
-    /// Returns the options of a discovery.
-    pub(super) fn options(&self, ca_file: Option<PathBuf>) -> Options {
-        Options { name_server: self.dns, ca_file, database: self.ispdb }
+    /// Returns the options of a discovery. Files are fetched through the proxy of the
+    /// configuration, if there is one.
+    pub(super) async fn options(
+        &self,
+        ca_file: Option<PathBuf>,
+        config: Option<&Config>,
+    ) -> Result<Options, Failure> {
+        let route = match config {
+            Some(config) => config.proxy.via().await.map_err(|error| {
+                Failure::Usage(format!("the address of the proxy: {error}"))
+            })?,
+            None => Route::default(),
+        };
+        Ok(Options { name_server: self.dns, ca_file, database: self.ispdb, route })
     }
 }
 
@@ -66,9 +79,11 @@ pub(super) fn parse(text: &str) -> Result<MailAddress, Failure> {
     })
 }
 
-pub(super) async fn run(args: Args) -> Result<ExitCode, Failure> {
+pub(super) async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
     let address = parse(&args.address)?;
-    let options = args.discovery.options(args.ca_file);
+    // Without a configuration, which this command doesn't need, the environment's proxy is used.
+    let config = mailqos_config::load(global.path()).ok();
+    let options = args.discovery.options(args.ca_file, config.as_ref()).await?;
     let found = discover(&address, &options).await.map_err(Failure::work)?;
     let choice = found.choose(true, None, args.discovery.accept_other_domain);
     match args.format {
@@ -86,6 +101,15 @@ pub(super) async fn run(args: Args) -> Result<ExitCode, Failure> {
         Ok(_) => {
             if args.format == Format::Table {
                 print_line(&format!("next: mailqos-probe init {address}"))?;
+            }
+            Ok(ExitCode::SUCCESS)
+        }
+        Err(_) if found.is_microsoft_365() => {
+            if args.format == Format::Table {
+                print_line(&format!(
+                    "next: mailqos-probe init {address} (the mailbox is in Microsoft 365 and can be \
+                     opened over Microsoft Graph)"
+                ))?;
             }
             Ok(ExitCode::SUCCESS)
         }
@@ -195,6 +219,7 @@ fn json(found: &Discovery, choice: Option<&Choice<'_>>) -> serde_json::Value {
     serde_json::json!({
         "address": found.address.to_string(),
         "provider": choice.and_then(|choice| choice.provider).map(|provider| provider.word),
+        "graph": found.is_microsoft_365(),
         "lookups": lookups,
         "servers": servers,
     })

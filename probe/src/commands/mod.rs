@@ -200,7 +200,7 @@ pub fn main() -> ExitCode {
     let result = runtime.block_on(async {
         match cli.command {
             Command::Init(args) => init::run(*args, &global).await,
-            Command::Discover(args) => discover::run(args).await,
+            Command::Discover(args) => discover::run(args, &global).await,
             Command::Account(args) => account::run(args, &global).await,
             Command::Add(args) => manage::add(*args, &global),
             Command::List(args) => manage::show_list(&args, &global),

@@ -8,6 +8,8 @@ use mailqos_config as config;
 use mailqos_config::{Action, Config, DataLocation};
 use mailqos_net::http::{HttpError, Place, Route};
 
+use super::access;
+
 /// Reasons why the proxy in use is unknown.
 #[derive(Debug, thiserror::Error)]
 enum Unknown {
@@ -53,6 +55,10 @@ fn requests(config: &Config) -> Vec<(String, SecretSource, Option<&SecretSource>
                 None,
             ));
         }
+    }
+    for endpoint in access::of_graph(config) {
+        let url = format!("https://{}:{}/", endpoint.server, endpoint.port);
+        found.push((format!("Microsoft Graph at {}", endpoint.server), literal(&url), None));
     }
     if let DataLocation::ObjectStore(address) = &config.data {
         let endpoint = config.object_store.endpoint.as_deref();

@@ -34,7 +34,7 @@ pub(super) struct SignInArgs {
     browser: bool,
     /// The mailbox is a shared one, and another person who has access to it signs in.
     #[arg(long)]
-    shared_mailbox: bool,
+    pub(super) shared_mailbox: bool,
 }
 
 /// Signs a person in for the mailbox of a user. `ask` allows questions.
@@ -70,6 +70,14 @@ fn check_shared(
         return Err(Failure::Work(format!(
             "{name} signed in, but the mailbox is that of {user}, and Google opens a mailbox only to its \
              own user; sign in as {user}"
+        )));
+    }
+    let scope = options.scope.as_deref().unwrap_or_default();
+    if scope.contains("/Mail.ReadWrite") && !scope.contains("/Mail.ReadWrite.Shared") {
+        return Err(Failure::Work(format!(
+            "{name} signed in, but the mailbox is that of {user}; sign in as {user}. If it is a shared \
+             mailbox, Microsoft Graph needs the permissions Mail.ReadWrite.Shared and Mail.Send.Shared: \
+             run init with --shared-mailbox, or name them in the account's scope"
         )));
     }
     let question = format!("Is {user} a shared mailbox that {name} has full access to?");

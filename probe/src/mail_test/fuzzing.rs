@@ -122,6 +122,7 @@ fn visits(protocol: PickupProtocol, said: &[u8]) -> (Vec<Found>, String) {
             trust: Trust::default(),
             account: None,
             helo: None,
+            proxy: None,
         },
         protocol,
         folders: vec!["INBOX".to_owned(), "Junk".to_owned()],

@@ -136,6 +136,7 @@ pub(crate) fn smtp_reply(said: &[u8]) {
         trust: Trust::default(),
         account: None,
         helo: None,
+        proxy: None,
     };
     let address: lettre::Address = "probe@example.com".parse().expect("an address");
     let mut smtp = Smtp::new(&endpoint, step);

@@ -15,16 +15,20 @@ use std::{
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use mailqos_model::UtcMicros;
 use ring::signature::RsaKeyPair;
-use rustls::pki_types::{PrivatePkcs8KeyDer, pem::PemObject as _};
+use rustls::{
+    ServerConfig,
+    pki_types::{PrivatePkcs8KeyDer, pem::PemObject as _},
+};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use tokio::{
-    io::AsyncWriteExt as _,
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
     task::JoinSet,
 };
+use tokio_rustls::TlsAcceptor;
 
-use super::TokenBook;
+use super::{Authority, TokenBook};
 use crate::{
     http::{Request, serve_each},
     lock,
@@ -114,8 +118,8 @@ struct ServiceAccount {
 struct State {
     devices: BTreeMap<String, Device>,
     codes: BTreeMap<String, Code>,
-    /// Valid refresh tokens with their users.
-    refresh_tokens: BTreeMap<String, (String, String)>,
+    /// Valid refresh tokens with the sign-ins that they come from, and their scopes.
+    refresh_tokens: BTreeMap<String, (Decision, String)>,
     service_accounts: Vec<ServiceAccount>,
     browser: Option<Decision>,
     requests: Vec<String>,
@@ -126,6 +130,9 @@ struct Shared {
     options: OAuthOptions,
     book: TokenBook,
     state: Mutex<State>,
+    /// Scheme and host of its address.
+    origin: String,
+    tls: Option<Arc<ServerConfig>>,
     port: u16,
 }
 
@@ -148,18 +155,45 @@ impl OAuthServer {
     /// # Errors
     /// When no port is available.
     pub async fn start(book: &TokenBook, options: OAuthOptions) -> io::Result<Self> {
+        Self::start_at(book, options, "http://127.0.0.1".to_owned(), None).await
+    }
+
+    /// Starts a server over TLS, with a certificate for a host whose name only a proxy knows.
+    ///
+    /// # Errors
+    /// When no port is available.
+    pub async fn start_tls(
+        book: &TokenBook,
+        options: OAuthOptions,
+        (authority, host): (&Authority, &str),
+    ) -> io::Result<Self> {
+        let tls = Some(authority.server_for(host));
+        Self::start_at(book, options, format!("https://{host}"), tls).await
+    }
+
+    async fn start_at(
+        book: &TokenBook,
+        options: OAuthOptions,
+        origin: String,
+        tls: Option<Arc<ServerConfig>>,
+    ) -> io::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let port = listener.local_addr()?.port();
         let (book, state) = (book.clone(), Mutex::default());
-        let shared = Arc::new(Shared { options, book, state, port });
+        let shared = Arc::new(Shared { options, book, state, origin, tls, port });
         let served = shared.clone();
-        let task = serve_each(listener, move |stream| serve(stream, served.clone()));
+        let task = serve_each(listener, move |stream| accept(stream, served.clone()));
         Ok(Self { shared, _task: task })
     }
 
     /// Returns the address of the token server; its end is that of Microsoft Entra.
     pub fn token_url(&self) -> String {
-        format!("http://127.0.0.1:{}/{TENANT}/oauth2/v2.0/token", self.shared.port)
+        self.shared.token_url()
+    }
+
+    /// Returns the port.
+    pub fn port(&self) -> u16 {
+        self.shared.port
     }
 
     /// Enters the code of a device and decides about it.
@@ -253,7 +287,17 @@ fn refused(error: &str, text: &str) -> Reply {
     Reply(400, String::new(), json!({ "error": error, "error_description": text }))
 }
 
-async fn serve(mut stream: TcpStream, shared: Arc<Shared>) -> io::Result<()> {
+async fn accept(stream: TcpStream, shared: Arc<Shared>) -> io::Result<()> {
+    match shared.tls.clone() {
+        None => serve(stream, shared).await,
+        Some(tls) => serve(TlsAcceptor::from(tls).accept(stream).await?, shared).await,
+    }
+}
+
+async fn serve<S>(mut stream: S, shared: Arc<Shared>) -> io::Result<()>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
     let Some(request) = Request::read(&mut stream, &mut Vec::new()).await? else { return Ok(()) };
     let body = String::from_utf8_lossy(&request.body).into_owned();
     let mut words = request.line.split(' ');
@@ -289,6 +333,10 @@ fn issuer(tenant: &str) -> String {
 }
 
 impl Shared {
+    fn token_url(&self) -> String {
+        format!("{}:{}/{TENANT}/oauth2/v2.0/token", self.origin, self.port)
+    }
+
     /// RFC 8628, section 3.1 and 3.2.
     fn device_code(&self, form: &Form) -> Reply {
         if form.get("client_id") != Some(&self.options.client_id) {
@@ -438,10 +486,10 @@ impl Shared {
     fn refresh(&self, form: &Form) -> Reply {
         let mut state = lock(&self.state);
         let token = form.get("refresh_token").cloned().unwrap_or_default();
-        let Some((user, scope)) = state.refresh_tokens.remove(&token) else {
+        let Some((decision, scope)) = state.refresh_tokens.remove(&token) else {
             return refused("invalid_grant", "Token has been expired or revoked.");
         };
-        self.grant(&mut state, &Decision::Approve(user), &scope)
+        self.grant(&mut state, &decision, &scope)
     }
 
     /// Issues tokens; refresh tokens are replaced at each use.
@@ -459,7 +507,7 @@ impl Shared {
         state.issued += 1;
         let access = format!("Access-Token-{}-8Wq", state.issued);
         let mailbox = mailbox.unwrap_or(user);
-        self.book.admit(&access, mailbox);
+        self.book.admit_person(&access, user, mailbox, scope);
         let granted: Vec<&str> = scope
             .split(' ')
             .filter(|scope| {
@@ -474,7 +522,7 @@ impl Shared {
         });
         if self.options.gives_refresh_token {
             let refresh = format!("Refresh-Token-{}-5Tz", state.issued);
-            state.refresh_tokens.insert(refresh.clone(), (mailbox.clone(), scope.to_owned()));
+            state.refresh_tokens.insert(refresh.clone(), (decision.clone(), scope.to_owned()));
             answer["refresh_token"] = refresh.into();
         }
         if let Some(lifetime) = self.options.lifetime {
@@ -532,7 +580,7 @@ impl Shared {
                 "Invalid JWT: Token must be a short-lived token (60 minutes) and in a reasonable timeframe.",
             );
         }
-        if word("aud") != format!("http://127.0.0.1:{}/{TENANT}/oauth2/v2.0/token", self.port) {
+        if word("aud") != self.token_url() {
             return invalid("Invalid JWT: Failed audience check.");
         }
         if word("scope") != "https://mail.google.com/" {

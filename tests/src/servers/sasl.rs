@@ -16,12 +16,30 @@ const ROUNDS: u32 = 4096;
 
 /// Access tokens for mailboxes, shared by a token server and mail servers.
 #[derive(Debug, Clone, Default)]
-pub struct TokenBook(Arc<Mutex<BTreeMap<String, String>>>);
+pub struct TokenBook(Arc<Mutex<BTreeMap<String, Admission>>>);
+
+/// What a token is for.
+#[derive(Debug, Clone)]
+struct Admission {
+    mailbox: String,
+    /// Who signed in.
+    person: String,
+    scope: String,
+}
+
+/// Beginning of the scopes of Microsoft Graph.
+const GRAPH_SCOPES: &str = "https://graph.microsoft.com/";
 
 impl TokenBook {
     /// Makes a token valid for this user's mailbox.
     pub fn admit(&self, token: &str, user: &str) {
-        lock(&self.0).insert(token.to_owned(), user.to_owned());
+        self.admit_person(token, user, user, "");
+    }
+
+    /// Makes a token of a person valid for a mailbox, with these scopes.
+    pub fn admit_person(&self, token: &str, person: &str, mailbox: &str, scope: &str) {
+        let [mailbox, person, scope] = [mailbox, person, scope].map(str::to_owned);
+        lock(&self.0).insert(token.to_owned(), Admission { mailbox, person, scope });
     }
 
     /// Revokes all tokens.
@@ -29,8 +47,25 @@ impl TokenBook {
         lock(&self.0).clear();
     }
 
+    /// Whether a token opens a mailbox over a mail protocol; one for Microsoft Graph does not.
     fn opens(&self, token: &str, user: &str) -> bool {
-        lock(&self.0).get(token).is_some_and(|owner| owner.eq_ignore_ascii_case(user))
+        lock(&self.0).get(token).is_some_and(|admitted| {
+            admitted.mailbox.eq_ignore_ascii_case(user) && !admitted.scope.contains(GRAPH_SCOPES)
+        })
+    }
+
+    /// The permissions for a mailbox over Microsoft Graph; `None` if the token is not known. The
+    /// mailbox of another person takes those that end in `.Shared`
+    /// (<https://learn.microsoft.com/graph/outlook-share-messages-folders>).
+    pub(super) fn graph_roles(&self, token: &str, user: &str) -> Option<Vec<&'static str>> {
+        let book = lock(&self.0);
+        let admitted = book.get(token)?;
+        let is_own = admitted.person.eq_ignore_ascii_case(user);
+        let end = if is_own { "" } else { ".Shared" };
+        let granted: Vec<&str> = admitted.scope.split(' ').collect();
+        let has = |role: &&str| granted.contains(&format!("{GRAPH_SCOPES}{role}{end}").as_str());
+        let roles = ["Mail.ReadWrite", "Mail.Send"].into_iter().filter(has).collect();
+        Some(if admitted.mailbox.eq_ignore_ascii_case(user) { roles } else { Vec::new() })
     }
 }
 

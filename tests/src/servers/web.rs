@@ -41,6 +41,9 @@ pub enum Page {
 struct Shared {
     certificates: BTreeMap<String, Arc<ServerConfig>>,
     pages: BTreeMap<String, Page>,
+    /// Hosts with their ports, and the ports of this machine that they lead to.
+    tunnels: BTreeMap<String, u16>,
+    tunnelled: Vec<String>,
     requests: Vec<String>,
 }
 
@@ -78,6 +81,16 @@ impl Web {
         lock(&self.shared).certificates.insert(host.to_owned(), authority.server_for(name));
     }
 
+    /// Leads a host with this port to the same port of this machine.
+    pub fn tunnel(&self, host: &str, port: u16) {
+        lock(&self.shared).tunnels.insert(format!("{host}:{port}"), port);
+    }
+
+    /// Returns the hosts and ports to which tunnels were opened.
+    pub fn tunnelled(&self) -> Vec<String> {
+        lock(&self.shared).tunnelled.clone()
+    }
+
     /// Sets what is at an address, such as `autoconfig.example.com/mail/config-v1.1.xml`, whatever
     /// its query.
     pub fn page(&self, address: &str, page: Page) {
@@ -96,6 +109,13 @@ async fn serve(mut stream: TcpStream, shared: Arc<Mutex<Shared>>) -> io::Result<
     let (Some("CONNECT"), Some(target)) = (words.next(), words.next()) else {
         return stream.write_all(b"HTTP/1.1 405 Method Not Allowed\r\n\r\n").await;
     };
+    let tunnel = lock(&shared).tunnels.get(target).copied();
+    if let Some(port) = tunnel {
+        lock(&shared).tunnelled.push(target.to_owned());
+        let mut server = TcpStream::connect(("127.0.0.1", port)).await?;
+        stream.write_all(b"HTTP/1.1 200 Connection established\r\n\r\n").await?;
+        return tokio::io::copy_bidirectional(&mut stream, &mut server).await.map(|_| ());
+    }
     let host = target.strip_suffix(":443").unwrap_or(target).to_owned();
     let certificate = lock(&shared).certificates.get(&host).cloned();
     let Some(certificate) = certificate else {

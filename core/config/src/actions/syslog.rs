@@ -133,6 +133,7 @@ pub(super) fn syslog(table: &mut Table, problems: &mut Problems) -> Option<Actio
                 trust: trust(&mut inner, problems),
                 account: None,
                 helo: None,
+                proxy: None,
             };
             LogPlace::Stream(endpoint, framing)
         }

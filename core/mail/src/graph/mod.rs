@@ -393,6 +393,7 @@ mod tests {
             trust: Trust::default(),
             account: None,
             helo: None,
+            proxy: None,
         };
         let credentials = Credentials::token("a b@contoso.com", Secret::new("Token-8Wq-Token"));
         let wire = Wire::scripted(said.as_bytes().to_vec(), STEP);

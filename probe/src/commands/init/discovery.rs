@@ -3,7 +3,8 @@
 use std::io::Write as _;
 
 use inquire::{Confirm, Text};
-use mailqos_discovery::{Choice, NoChoice, Protocol, discover, tls_word};
+use mailqos_config::Config;
+use mailqos_discovery::{Choice, NoChoice, Protocol, Provider, discover, tls_word};
 
 use super::{
     Args,
@@ -14,9 +15,16 @@ use crate::commands::{
     discover::{describe, explain, parse},
 };
 
+/// The preset of Microsoft 365.
+pub(super) const MICROSOFT: &str = "microsoft-365";
+
 /// Finds the servers of the mailbox and fills in the options that name them. Without an address, or
 /// if options name the servers, does nothing.
-pub(super) async fn find_servers(prompter: Prompter, args: &mut Args) -> Result<(), Failure> {
+pub(super) async fn find_servers(
+    prompter: Prompter,
+    args: &mut Args,
+    there: Option<&Config>,
+) -> Result<(), Failure> {
     let names_servers = args.address.is_some() || args.preset.is_some();
     let email = match args.email.take() {
         Some(email) => email,
@@ -32,7 +40,8 @@ pub(super) async fn find_servers(prompter: Prompter, args: &mut Args) -> Result<
     };
     let address = parse(&email)?;
     args.mailbox = Some(address.to_string());
-    if names_servers {
+    // Microsoft Graph is where its cloud is: nothing has to be found.
+    if names_servers || args.is_over_graph() {
         return Ok(());
     }
     if args.offline {
@@ -44,10 +53,18 @@ pub(super) async fn find_servers(prompter: Prompter, args: &mut Args) -> Result<
     }
     let mut notes = std::io::stderr();
     let _ = writeln!(notes, "looking for the mail servers of {}", address.domain());
-    let options = args.discovery.options(args.ca_file.clone().map(absolute));
+    let options = args.discovery.options(args.ca_file.clone().map(absolute), there).await?;
     let found = discover(&address, &options).await.map_err(Failure::work)?;
     for line in describe(&found) {
         let _ = writeln!(notes, "{line}");
+    }
+    if found.is_microsoft_365() {
+        let microsoft = Provider::by_word(MICROSOFT);
+        args.choose_graph(prompter, microsoft)?;
+    }
+    if args.is_over_graph() {
+        args.preset.get_or_insert_with(|| MICROSOFT.to_owned());
+        return Ok(());
     }
     let wanted = args.protocol.as_deref().and_then(protocol);
     match found.choose(args.sends(), wanted, args.discovery.accept_other_domain) {

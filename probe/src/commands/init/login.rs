@@ -9,7 +9,7 @@ use std::{
 
 use inquire::{Password, validator::Validation};
 use mailqos_base::{Secret, SecretSource};
-use mailqos_config::OAuthOptions;
+use mailqos_config::{OAuthOptions, Proxy};
 use toml_edit::Value;
 
 use super::{
@@ -22,6 +22,10 @@ use crate::commands::{
     sign_in::{SignInArgs, last_day, sign_in},
 };
 
+/// Scope of a sign-in for a shared mailbox over Microsoft Graph
+/// (<https://learn.microsoft.com/graph/outlook-share-messages-folders>).
+const SHARED_SCOPE: &str = "https://graph.microsoft.com/Mail.ReadWrite.Shared \
+    https://graph.microsoft.com/Mail.Send.Shared offline_access";
 /// Prompt for the password.
 pub(super) const PASSWORD: &str = "Mailbox password";
 
@@ -67,22 +71,54 @@ pub(super) struct LoginArgs {
     /// OAuth 2.0: address that issues device codes [default: set by the preset].
     #[arg(long)]
     device_url: Option<String>,
+    /// OAuth 2.0: read the application's certificate and its key (PEM) from this file, instead of a
+    /// client secret.
+    #[arg(long, conflicts_with_all = ["client_secret_env", "client_secret_file"])]
+    certificate_file: Option<PathBuf>,
+    /// OAuth 2.0: file with a token of another identity provider, instead of a client secret.
+    #[arg(long, conflicts_with_all = ["client_secret_env", "client_secret_file", "certificate_file"])]
+    federated_token_file: Option<PathBuf>,
+    /// Microsoft 365: national cloud, us-government or us-defense [default: the global one].
+    #[arg(long, value_parser = ["us-government", "us-defense"], hide_possible_values = true)]
+    cloud: Option<String>,
     /// Google: read the key of a service account from this file.
     #[arg(long)]
     service_account_file: Option<PathBuf>,
     /// OAuth 2.0: scope of the token [default: set by the preset].
     #[arg(long)]
     scope: Option<String>,
+    /// Authority of the token server, if its address is given.
+    #[arg(skip)]
+    pub(super) ca_file: Option<PathBuf>,
+    /// Whether the account is for Microsoft Graph.
+    #[arg(skip)]
+    pub(super) for_graph: bool,
 }
 
 impl LoginArgs {
+    /// Returns whether options name a login that Microsoft Graph doesn't have.
+    pub(super) fn names_mail_login(&self) -> bool {
+        self.login.as_deref() == Some("password")
+            || self.password_env.is_some()
+            || self.password_file.is_some()
+    }
+
+    /// Returns the host of Microsoft Graph in the cloud.
+    pub(super) fn graph_server(&self) -> &'static str {
+        match self.cloud.as_deref() {
+            Some("us-government") => "graph.microsoft.us",
+            Some("us-defense") => "dod-graph.microsoft.us",
+            _ => "graph.microsoft.com",
+        }
+    }
+
     /// Prompts for missing values, and signs the user in if wanted; returns the key of the account's
     /// table and its value.
     pub(super) async fn ask(
         self,
         prompter: Prompter,
         preset: Option<&'static Provider>,
-        user: &str,
+        (user, proxy): (&str, &Proxy),
         secrets: &mut Secrets,
     ) -> Result<(&'static str, Value), Failure> {
         if !self.is_with_tokens(prompter, preset)? {
@@ -99,6 +135,13 @@ impl LoginArgs {
             client_secret: (self.client_secret_env, self.client_secret_file.map(absolute)),
             refresh_token: (self.refresh_token_env, self.refresh_token_file.map(absolute)),
             tenant: self.tenant,
+            proof: [
+                ("certificate", self.certificate_file.map(absolute)),
+                ("federated_token_file", self.federated_token_file.map(absolute)),
+            ],
+            cloud: self.cloud,
+            ca_file: self.ca_file,
+            for_graph: self.for_graph,
             addresses: [
                 ("token_url", self.token_url),
                 ("authorize_url", self.authorize_url),
@@ -109,7 +152,7 @@ impl LoginArgs {
         let value = if let Some(path) = self.service_account_file {
             application.of_service_account(&absolute(path))
         } else if signs_in {
-            application.sign_in(&self.sign_in, secrets).await?
+            application.sign_in(&self.sign_in, (proxy, secrets)).await?
         } else {
             application.value(secrets)?
         };
@@ -285,6 +328,12 @@ struct Application {
     client_secret: Source,
     refresh_token: Source,
     tenant: Option<String>,
+    /// Keys of what the application proves its identity with instead of a secret, and their files.
+    proof: [(&'static str, Option<PathBuf>); 2],
+    cloud: Option<String>,
+    /// Authority of a token server whose address is given.
+    ca_file: Option<PathBuf>,
+    for_graph: bool,
     /// Keys and their values.
     addresses: [(&'static str, Option<String>); 3],
     scope: Option<String>,
@@ -328,6 +377,15 @@ impl Application {
             let tenant = prompter.text(self.tenant.clone(), what, "--tenant", tenant, is_word)?;
             pairs.push(("tenant", tenant.into()));
         }
+        if let Some(cloud) = self.cloud.as_deref().filter(|_| self.is_microsoft()) {
+            pairs.push(("cloud", cloud.into()));
+        }
+        let has_own_server = self.addresses.iter().any(|(_, url)| {
+            url.as_ref().is_some_and(|url| url.starts_with("https://"))
+        });
+        if let Some(path) = self.ca_file.as_ref().filter(|_| has_own_server) {
+            pairs.push(("ca_file", path.display().to_string().into()));
+        }
         let built_in = self.preset.and_then(|preset| built_in_client(preset.word));
         let what = "Application (client) id";
         let id = self.client_id.clone();
@@ -345,8 +403,14 @@ impl Application {
         let is_microsoft = self.is_microsoft();
         let has_refresh = self.refresh_token.0.is_some() || self.refresh_token.1.is_some();
         let has_secret = self.client_secret.0.is_some() || self.client_secret.1.is_some();
+        let proof = self.proof.into_iter().find_map(|(key, path)| Some((key, path?)));
         // An application without a client secret uses its refresh token.
-        if has_secret || !has_refresh {
+        if let Some((key, path)) = proof {
+            let path = path.display().to_string();
+            let is_secret = key == "certificate";
+            let value = if is_secret { inline([("file", path.into())]) } else { path.into() };
+            pairs.push((key, value));
+        } else if has_secret || !has_refresh {
             let flags = "--client-secret-env or --client-secret-file";
             let secret =
                 secrets.place(self.client_secret, "Client secret", "client-secret", flags)?;
@@ -367,7 +431,14 @@ impl Application {
 
     /// Signs the user in, and returns the value for the configuration. The refresh token is stored
     /// together with the configuration.
-    async fn sign_in(self, args: &SignInArgs, secrets: &mut Secrets) -> Result<Value, Failure> {
+    async fn sign_in(
+        mut self,
+        args: &SignInArgs,
+        (proxy, secrets): (&Proxy, &mut Secrets),
+    ) -> Result<Value, Failure> {
+        if self.for_graph && args.shared_mailbox && self.scope.is_none() {
+            self.scope = Some(SHARED_SCOPE.to_owned());
+        }
         let domain = self.user.rsplit_once('@').map(|(_, domain)| domain);
         let mut pairs = self.client(secrets.prompter, domain)?;
         let has_secret = self.client_secret.0.is_some() || self.client_secret.1.is_some();
@@ -387,7 +458,8 @@ impl Application {
         if let Some(scope) = self.scope {
             pairs.push(("scope", scope.into()));
         }
-        let mut options = options_of(&inline(pairs.clone()), &self.user)?;
+        let mut options = options_of(&inline(pairs.clone()), &self.user, self.for_graph)?;
+        options.proxy = proxy.clone();
         if let Some(secret) = typed_secret {
             options.client_secret = Some(SecretSource::Literal(secret));
         }
@@ -416,7 +488,7 @@ impl Application {
 }
 
 /// Reads a table `oauth` as the configuration would, so that defaults and checks are the same.
-fn options_of(oauth: &Value, user: &str) -> Result<OAuthOptions, Failure> {
+fn options_of(oauth: &Value, user: &str, for_graph: bool) -> Result<OAuthOptions, Failure> {
     let mut document = toml_edit::DocumentMut::new();
     document["site"] = toml_edit::value("init");
     let account = inline([("user", user.into()), ("oauth", oauth.clone())]);
@@ -426,6 +498,10 @@ fn options_of(oauth: &Value, user: &str) -> Result<OAuthOptions, Failure> {
     std::fs::write(&path, document.to_string()).map_err(Failure::work)?;
     let config = mailqos_config::load(&path)
         .map_err(|problems| Failure::Usage(problems.errors().to_string()))?;
-    let account = config.accounts.values().next().and_then(|account| account.oauth());
-    account.cloned().ok_or_else(|| Failure::Work("the account has no oauth".to_owned()))
+    let account = config.accounts.values().next().map(|account| match for_graph {
+        true => account.for_graph(),
+        false => account.clone(),
+    });
+    let oauth = account.as_ref().and_then(|account| account.oauth());
+    oauth.cloned().ok_or_else(|| Failure::Work("the account has no oauth".to_owned()))
 }

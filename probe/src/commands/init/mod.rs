@@ -3,6 +3,7 @@
 //! the configuration can be reused and are preserved.
 
 mod discovery;
+mod graph;
 mod login;
 mod notify;
 mod presets;
@@ -16,9 +17,10 @@ use std::{
 };
 
 use inquire::Select;
+use graph::{Access, GRAPH};
 use login::{LoginArgs, PASSWORD, Secrets};
 use mailqos_config as config;
-use mailqos_config::Config;
+use mailqos_config::{Config, Proxy};
 use mailqos_discovery::tls_word;
 use mailqos_model::{Micros, Name, SiteName};
 use notify::{Connections, NotifyArgs};
@@ -78,8 +80,8 @@ pub(super) struct Args {
     /// Encryption of SMTP: none, starttls or implicit.
     #[arg(long, value_parser = ["none", "starttls", "implicit"])]
     smtp_tls: Option<String>,
-    /// Mailbox protocol: pop3 or imap.
-    #[arg(long, value_parser = ["pop3", "imap"])]
+    /// Mailbox protocol: pop3, imap or graph (Microsoft Graph, which also sends).
+    #[arg(long, value_parser = ["pop3", "imap", "graph"], hide_possible_values = true)]
     protocol: Option<String>,
     /// Address of the mailbox server, if it differs from the object's.
     #[arg(long)]
@@ -96,6 +98,9 @@ pub(super) struct Args {
     /// Mail address of the mailbox: sender and recipient of the test mails.
     #[arg(long)]
     mailbox: Option<String>,
+    /// Microsoft Graph: another mailbox of the tenant, to verify that the application can't reach it.
+    #[arg(long, value_name = "ADDRESS")]
+    other_mailbox: Option<String>,
     /// User name for login [default: address of the mailbox].
     #[arg(long)]
     user: Option<String>,
@@ -219,10 +224,16 @@ impl Servers {
         prompter: Prompter,
         args: &mut Args,
         preset: Option<&'static Provider>,
-        address: &str,
+        (address, proxy): (&str, &Proxy),
     ) -> Result<Self, Failure> {
         let ca_file = args.ca_file.take().map(absolute);
-        let of_preset = preset.and_then(|preset| preset.server(Role::Smtp.protocol()));
+        if args.is_over_graph() {
+            let place = (args.login.graph_server(), args.pickup_server.take());
+            let graph = Server::graph(place, args.pickup_port, ca_file, proxy.clone());
+            let smtp = args.sends().then(|| graph.clone());
+            return Ok(Self { smtp, protocol: GRAPH.to_owned(), pickup: graph });
+        }
+        let of_preset = preset.and_then(|preset| preset.server(Role::Smtp.protocol()?));
         let smtp = ServerOptions {
             server: args.smtp_server.take(),
             port: args.smtp_port.or(of_preset.as_ref().map(|server| server.port)),
@@ -235,7 +246,7 @@ impl Servers {
         let protocol = args.protocol.take();
         let protocol = prompter.choice(protocol, "Mailbox protocol", &["imap", "pop3"], "imap")?;
         let role = if protocol == "imap" { Role::Imap } else { Role::Pop3 };
-        let of_preset = preset.and_then(|preset| preset.server(role.protocol()));
+        let of_preset = preset.and_then(|preset| preset.server(role.protocol()?));
         let pickup = ServerOptions {
             server: args
                 .pickup_server
@@ -250,6 +261,12 @@ impl Servers {
 
     /// Connects to the servers.
     async fn try_them(&mut self, pin: bool, prompter: Prompter) -> Result<(), Failure> {
+        if self.protocol == GRAPH {
+            self.pickup.try_it(pin, None, prompter).await?;
+            // The same service sends.
+            self.smtp = self.smtp.as_ref().map(|_| self.pickup.clone());
+            return Ok(());
+        }
         if let Some(smtp) = &mut self.smtp {
             smtp.try_it(pin, None, prompter).await?;
         }
@@ -289,12 +306,20 @@ impl Answers {
             }
         };
         let preset = chosen_preset(prompter, args.preset.as_deref())?;
-        if let Some(preset) = preset {
+        args.choose_graph(prompter, preset)?;
+        let preset = match args.is_over_graph() {
+            true => Provider::by_word(discovery::MICROSOFT),
+            false => preset,
+        };
+        if args.is_over_graph() {
+            graph::show_hint();
+        } else if let Some(preset) = preset {
             let _ = writeln!(std::io::stderr(), "{preset}: {}", preset.hint);
         }
         let address = args.address.take();
-        let of_preset = preset.and_then(|preset| preset.server(Role::Smtp.protocol()));
+        let of_preset = preset.and_then(|preset| preset.server(Role::Smtp.protocol()?));
         let address = match (address, of_preset) {
+            (None, _) if args.is_over_graph() => args.login.graph_server().to_owned(),
             (None, Some(server)) => server.host,
             (address, _) => prompter.text(
                 address,
@@ -325,7 +350,8 @@ impl Answers {
         } else {
             None
         };
-        let servers = Servers::ask(prompter, args, preset, &address)?;
+        let proxy = there.map(|there| there.proxy.clone()).unwrap_or_default();
+        let servers = Servers::ask(prompter, args, preset, (&address, &proxy))?;
         Ok(Self { site, preset, address, plan, mailbox, user, servers })
     }
 
@@ -375,7 +401,9 @@ impl Answers {
             Some(smtp) => {
                 table.insert("from", self.mailbox.as_str().into());
                 table.insert("to", self.mailbox.as_str().into());
-                table.insert("smtp", toml_edit::Item::Value(smtp.value(None, &plan.account)));
+                let protocol = Some(GRAPH).filter(|graph| servers.protocol == *graph);
+                let smtp = smtp.value(protocol, &plan.account);
+                table.insert("smtp", toml_edit::Item::Value(smtp));
             }
             None => {
                 table.insert("kind", kind.into());
@@ -413,7 +441,8 @@ pub(super) async fn run(mut args: Args, global: &Global) -> Result<ExitCode, Fai
         };
     let there = there.as_ref();
     args.notify.check(there)?;
-    discovery::find_servers(prompter, &mut args).await?;
+    discovery::find_servers(prompter, &mut args, there).await?;
+    args.login.ca_file = args.ca_file.clone().map(absolute);
     let connections =
         Connections { offline: args.offline, pin: args.pin, ca_file: args.ca_file.clone() };
     let mut answers = Answers::ask(prompter, &mut args, there)?;
@@ -422,12 +451,21 @@ pub(super) async fn run(mut args: Args, global: &Global) -> Result<ExitCode, Fai
     }
     let mut secrets = Secrets::new(prompter, global.path(), &answers.plan.account);
     let mut durations = Vec::new();
-    let sends = args.sends();
+    let (sends, over_graph) = (args.sends(), args.is_over_graph());
     let login = if answers.plan.is_new_account {
         let user = answers.user.clone().unwrap_or_default();
-        Some(args.login.ask(prompter, answers.preset, &user, &mut secrets).await?)
+        args.login.for_graph = over_graph;
+        let proxy = there.map(|there| there.proxy.clone()).unwrap_or_default();
+        Some(args.login.ask(prompter, answers.preset, (&user, &proxy), &mut secrets).await?)
     } else {
         None
+    };
+    let access = match &login {
+        Some((_, login)) if over_graph => {
+            let names = (answers.plan.account.as_str(), answers.mailbox.as_str());
+            Access::ask(prompter, names, login, args.other_mailbox.take())?
+        }
+        _ => None,
     };
     let with_password = matches!(login, Some(("password", _)));
     if sends {
@@ -457,15 +495,20 @@ pub(super) async fn run(mut args: Args, global: &Global) -> Result<ExitCode, Fai
     let code = if args.offline {
         ExitCode::SUCCESS
     } else {
+        let is_verified = match &access {
+            Some(access) => access.verify(global).await?,
+            None => true,
+        };
         let retry_password = with_password && secrets.has_typed();
-        first_test(
+        let code = first_test(
             &answers.plan.monitor,
             &path,
             global,
             retry_password.then_some(&mut secrets),
             prompter,
         )
-        .await?
+        .await?;
+        if is_verified { code } else { ExitCode::FAILURE }
     };
     let is_notified = args.notify.set_up(prompter, global, connections).await?;
     let _ = writeln!(

@@ -9,8 +9,8 @@ use std::{
 
 use inquire::Select;
 use mailqos_base::hex;
-use mailqos_config::{Endpoint, TlsMode};
-use mailqos_discovery::Protocol;
+use mailqos_config::{Endpoint, Proxy, TlsMode};
+use mailqos_discovery::{Protocol, tls_word};
 use mailqos_mail::{Smtp, Wire};
 use mailqos_model::UtcMicros;
 use mailqos_net::{TlsSession, Trust};
@@ -22,12 +22,16 @@ use crate::commands::{Failure, edit::inline};
 /// Timeout of a step when a connection is tested.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// Port of Microsoft Graph.
+const GRAPH_PORT: u16 = 443;
+
 /// Role of a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Role {
     Smtp,
     Imap,
     Pop3,
+    Graph,
 }
 
 impl Role {
@@ -36,15 +40,17 @@ impl Role {
             Self::Smtp => "SMTP",
             Self::Imap => "IMAP",
             Self::Pop3 => "POP3",
+            Self::Graph => "Microsoft Graph",
         }
     }
 
-    /// The same for discovery.
-    pub(super) fn protocol(self) -> Protocol {
+    /// The same for discovery, which knows no servers of Microsoft Graph.
+    pub(super) fn protocol(self) -> Option<Protocol> {
         match self {
-            Self::Smtp => Protocol::Smtp,
-            Self::Imap => Protocol::Imap,
-            Self::Pop3 => Protocol::Pop3,
+            Self::Smtp => Some(Protocol::Smtp),
+            Self::Imap => Some(Protocol::Imap),
+            Self::Pop3 => Some(Protocol::Pop3),
+            Self::Graph => None,
         }
     }
 
@@ -52,7 +58,7 @@ impl Role {
     fn flags(self) -> [&'static str; 2] {
         match self {
             Self::Smtp => ["--smtp-port", "--smtp-tls"],
-            Self::Imap | Self::Pop3 => ["--pickup-port", "--pickup-tls"],
+            Self::Imap | Self::Pop3 | Self::Graph => ["--pickup-port", "--pickup-tls"],
         }
     }
 
@@ -60,7 +66,7 @@ impl Role {
     fn usual_tls(self) -> &'static str {
         match self {
             Self::Smtp => "starttls",
-            Self::Imap | Self::Pop3 => "implicit",
+            Self::Imap | Self::Pop3 | Self::Graph => "implicit",
         }
     }
 
@@ -73,6 +79,7 @@ impl Role {
             (Self::Imap, _) => "143",
             (Self::Pop3, "implicit") => "995",
             (Self::Pop3, _) => "110",
+            (Self::Graph, _) => "443",
         }
     }
 }
@@ -137,10 +144,34 @@ impl Server {
                 trust: Trust { ca_file, ..Trust::default() },
                 account: None,
                 helo: None,
+                proxy: None,
             },
             object: object.to_owned(),
             tls,
         })
+    }
+
+    /// Microsoft Graph: nothing to prompt for. `proxy` is that of the configuration.
+    pub(super) fn graph(
+        (object, server): (&str, Option<String>),
+        port: Option<u16>,
+        ca_file: Option<PathBuf>,
+        proxy: Proxy,
+    ) -> Self {
+        Self {
+            role: Role::Graph,
+            endpoint: Endpoint {
+                server: server.unwrap_or_else(|| object.to_owned()),
+                port: port.unwrap_or(GRAPH_PORT),
+                tls: TlsMode::Implicit,
+                trust: Trust { ca_file, ..Trust::default() },
+                account: None,
+                helo: None,
+                proxy: Some(proxy),
+            },
+            object: object.to_owned(),
+            tls: tls_word(TlsMode::Implicit).to_owned(),
+        }
     }
 
     /// Prompts for all settings again; the previous answers are the defaults.
@@ -154,12 +185,15 @@ impl Server {
             Some(&self.endpoint.server),
             is_host,
         )?;
-        let tls = prompter.choice(
-            None,
-            &format!("Encryption of {what}"),
-            &["starttls", "implicit", "none"],
-            &self.tls,
-        )?;
+        let tls = match self.role {
+            Role::Graph => self.tls.clone(),
+            _ => prompter.choice(
+                None,
+                &format!("Encryption of {what}"),
+                &["starttls", "implicit", "none"],
+                &self.tls,
+            )?,
+        };
         let port = if tls == self.tls {
             self.endpoint.port.to_string()
         } else {
@@ -185,8 +219,14 @@ impl Server {
         if self.endpoint.server != self.object {
             pairs.push(("server", self.endpoint.server.as_str().into()));
         }
-        pairs.push(("port", i64::from(self.endpoint.port).into()));
-        pairs.push(("tls", self.tls.as_str().into()));
+        // The account's cloud determines where Microsoft Graph is, and it is used over TLS only.
+        let is_graph = self.role == Role::Graph;
+        if !is_graph || self.endpoint.port != GRAPH_PORT {
+            pairs.push(("port", i64::from(self.endpoint.port).into()));
+        }
+        if !is_graph {
+            pairs.push(("tls", self.tls.as_str().into()));
+        }
         if let Some(path) = &self.endpoint.trust.ca_file {
             pairs.push(("ca_file", path.display().to_string().into()));
         }

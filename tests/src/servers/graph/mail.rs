@@ -321,11 +321,14 @@ fn page(
         false => ("@odata.deltaLink", "$deltatoken"),
     };
     let url = format!(
-        "https://localhost:{}/v1.0/users/{user}/mailFolders/{segment}/messages/delta?{kind}={token}",
-        shared.port
+        "https://{}:{}/v1.0/users/{user}/mailFolders/{segment}/messages/delta?{kind}={token}",
+        shared.options.host, shared.port
     );
     state.deltas.insert(token, delta);
-    let context = format!("https://localhost:{}/v1.0/$metadata#Collection(message)", shared.port);
+    let context = format!(
+        "https://{}:{}/v1.0/$metadata#Collection(message)",
+        shared.options.host, shared.port
+    );
     match trouble {
         DeltaTrouble::NoLink => Answer::json(200, &json!({ "value": values })),
         _ => Answer::json(200, &json!({ "@odata.context": context, link: url, "value": values })),

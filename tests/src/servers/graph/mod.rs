@@ -53,6 +53,8 @@ const MAX_MIME: usize = 4 * 1024 * 1024;
 pub struct GraphOptions {
     /// The tenant.
     pub tenant: String,
+    /// The host in its certificate and links.
+    pub host: String,
     /// The application's id.
     pub client_id: String,
     /// Its secret.
@@ -83,6 +85,7 @@ impl Default for GraphOptions {
     fn default() -> Self {
         Self {
             tenant: "contoso.onmicrosoft.com".to_owned(),
+            host: "localhost".to_owned(),
             client_id: "b4c80c57-5c59-4a3d-912a-a83985988b82".to_owned(),
             client_secret: "Client-Secret-7Hq~x".to_owned(),
             federated_token: "Federated-Token-5Kd".to_owned(),
@@ -214,7 +217,7 @@ impl GraphServer {
         })
     }
 
-    /// The port, on `localhost`.
+    /// The port, on the loopback interface.
     pub fn port(&self) -> u16 {
         self.shared.port
     }
@@ -222,7 +225,7 @@ impl GraphServer {
     /// The address of the token server, for `token_url`.
     pub fn token_url(&self) -> String {
         let Shared { options, port, .. } = &*self.shared;
-        format!("https://localhost:{port}/{}/oauth2/v2.0/token", options.tenant)
+        format!("https://{}:{port}/{}/oauth2/v2.0/token", options.host, options.tenant)
     }
 
     /// What clients did that they should not.
@@ -356,7 +359,11 @@ impl Answer {
 
 async fn serve(stream: TcpStream, shared: Arc<Shared>) -> io::Result<()> {
     shared.connections.fetch_add(1, Ordering::Relaxed);
-    let acceptor = TlsAcceptor::from(shared.mail.authority.config(Certificate::Good));
+    let authority = &shared.mail.authority;
+    let acceptor = TlsAcceptor::from(match shared.options.host.as_str() {
+        "localhost" => authority.config(Certificate::Good),
+        host => authority.server_for(host),
+    });
     let mut stream = acceptor.accept(stream).await?;
     let mut heard = Vec::new();
     while let Some(request) = Request::read(&mut stream, &mut heard).await? {
@@ -487,16 +494,21 @@ fn check(shared: &Shared, asked: &Asked<'_>, user: &str) -> Option<Answer> {
     let Some(token) = token else {
         return Some(Answer::error(401, "InvalidAuthenticationToken", "Access token is empty."));
     };
-    if state.tokens.get(token).is_none_or(|expires| Instant::now() >= *expires) {
+    // A person's token, of another token server, or one of the application.
+    let delegated = shared.mail.options.tokens.graph_roles(token, user);
+    let is_valid = state.tokens.get(token).is_some_and(|expires| Instant::now() < *expires);
+    if delegated.is_none() && !is_valid {
         let message = "Lifetime validation failed, the token is expired.";
         return Some(Answer::error(401, "InvalidAuthenticationToken", message));
     }
-    let roles: Vec<&str> = state
-        .grants
-        .iter()
-        .filter(|(address, _)| address.is_empty() || address.eq_ignore_ascii_case(user))
-        .flat_map(|(_, roles)| roles.iter().copied())
-        .collect();
+    let of_application = || -> Vec<&str> {
+        let grants = state.grants.iter();
+        grants
+            .filter(|(address, _)| address.is_empty() || address.eq_ignore_ascii_case(user))
+            .flat_map(|(_, roles)| roles.iter().copied())
+            .collect()
+    };
+    let roles = delegated.unwrap_or_else(of_application);
     let is_sending = asked.path.last().is_some_and(|last| last == "sendMail" || last == "send");
     let wanted: &[&str] = match asked.method {
         "GET" => &["Mail.Read", "Mail.ReadWrite"],

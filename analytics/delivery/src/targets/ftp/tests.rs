@@ -22,6 +22,7 @@ async fn publish(answers: &[(&str, &str)]) -> (Result<(), DeliveryError>, Vec<St
             trust: Trust::default(),
             account: None,
             helo: None,
+            proxy: None,
         },
         user: String::new(),
         domain: None,

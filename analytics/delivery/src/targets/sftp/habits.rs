@@ -233,6 +233,7 @@ async fn deliver(
             trust: Trust::default(),
             account: None,
             helo: None,
+            proxy: None,
         },
         user: String::new(),
         domain: None,
