@@ -435,18 +435,18 @@ async fn broken_delta_queries_lose_no_mail() {
     }
 }
 
-/// Four monitors test the mailbox several times each, while the service throttles, forgets the
-/// state of delta queries, revokes tokens and fails. It takes minutes, so it only runs if
-/// `MAILQOS_GRAPH_TESTS` is set to the number of rounds; 2160 rounds equal a month of one monitor.
+/// Several monitors test one mailbox, together as often as a monitor with one test per hour does in a
+/// month, while the service throttles, forgets the state of delta queries, revokes tokens and fails.
+/// Tests follow each other without waiting for the next hour; everything else is as in operation.
+/// `MAILQOS_GRAPH_TESTS` sets another number of tests, for long runs.
 #[tokio::test(flavor = "multi_thread")]
-async fn many_tests_through_throttling_lose_no_sample_and_touch_no_foreign_mail() {
-    const MONITORS: usize = 4;
-    let times = std::env::var("MAILQOS_GRAPH_TESTS").ok();
-    let Some(times) = times.and_then(|text| text.parse::<usize>().ok()) else {
-        return;
-    };
+async fn a_month_of_tests_through_throttling_loses_no_sample_and_touches_no_foreign_mail() {
+    const MONITORS: usize = 8;
+    const TESTS: usize = 30 * 24;
+    let times = std::env::var("MAILQOS_GRAPH_TESTS").ok().and_then(|text| text.parse().ok());
+    let times = times.unwrap_or(TESTS).div_ceil(MONITORS);
     let options = GraphOptions {
-        burst: Some((60, Duration::from_secs(2), 1)),
+        burst: Some((60, Duration::from_secs(1), 1)),
         token_life: 5,
         ..GraphOptions::default()
     };
@@ -479,8 +479,9 @@ async fn many_tests_through_throttling_lose_no_sample_and_touch_no_foreign_mail(
             Some(done) = tasks.join_next() => samples.extend(done.unwrap()),
             () = tokio::time::sleep(Duration::from_secs(2)) => {
                 round += 1;
-                match round % 4 {
+                match round % 5 {
                     0 => probe.graph.expire_deltas(),
+                    4 => probe.graph.throttle("delta", 2, 429, Some(1)),
                     1 => probe.graph.touch_all(),
                     2 => probe.graph.throttle("$value", 1, 503, None),
                     _ => probe.graph.refuse("delta", 1, 500, "ErrorInternalServerError", "No."),
@@ -490,6 +491,7 @@ async fn many_tests_through_throttling_lose_no_sample_and_touch_no_foreign_mail(
     }
     tester.shutdown().await;
     assert_eq!(samples.len(), MONITORS * times);
+    assert!(probe.graph.throttled() > 2, "{} throttled", probe.graph.throttled());
     let lost = samples.iter().filter(|sample| sample.outcome == Outcome::Lost).count();
     assert_eq!(lost, 0, "{samples:?}");
     let found = |sample: &&Sample| matches!(sample.outcome, Outcome::Ok | Outcome::Late);

@@ -50,7 +50,13 @@ impl Dialogue {
     /// The command ends before.
     pub async fn code(&mut self) -> String {
         let line = self.line_with("enter the code").await;
-        line.split("enter the code ").nth(1).expect("a running command").split(' ').next().expect("a running command").to_owned()
+        line.split("enter the code ")
+            .nth(1)
+            .expect("a running command")
+            .split(' ')
+            .next()
+            .expect("a running command")
+            .to_owned()
     }
 
     /// Types a line.

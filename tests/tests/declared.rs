@@ -104,3 +104,48 @@ async fn a_forgotten_window_is_declared_and_both_values_are_shown() {
     assert_eq!(row["availability"], row["availability_excluding_declared"], "{row}");
     assert_eq!(share(&row, "declared"), 0.0, "{row}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_period_that_began_earlier_and_lasts_is_declared_and_continued() {
+    let server = MailServer::start(Options::default()).await.unwrap();
+    let mut setting = Setting::new("lasting");
+    let monitor = setting.monitor("mail", &server);
+    setting.add_monitor(&monitor);
+    setting.add("timezone = \"Europe/Stockholm\"");
+    let probe = setting.start_probe();
+    let status = || setting.run("mailqos-probe", &["status"]).status.success();
+    until("the probe", status).await;
+    let now = jiff::Timestamp::now();
+    let (from, to) =
+        (now - jiff::SignedDuration::from_mins(20), now + jiff::SignedDuration::from_hours(2));
+    let (from, to) = (from.to_string(), to.to_string());
+    let add = |more: &[&str]| {
+        let period = ["maintenance", "add", "mail", "--from", &from, "--by", "anna"];
+        let output = setting.run("mailqos-probe", &[&period[..], more].concat());
+        (output.status.code(), mailqos_tests::setting::words_of(&output))
+    };
+    let (code, said) = add(&["--to", &to]);
+    assert!(code == Some(2) && said.contains("--reason"), "{said}");
+    let (code, said) = add(&["--to", &to, "--reason", "new disks", "--name", "disks"]);
+    assert!(code == Some(0) && said.contains("declared disks of 1 monitor"), "{said}");
+    assert!(said.contains("maintenance disks of 1 monitor"), "{said}");
+    let listed = setting.succeed("mailqos-probe", &["maintenance", "list"]);
+    assert!(listed.contains("declared") && listed.contains("open"), "{listed}");
+    // The other half fails: neither remains.
+    setting.succeed("mailqos-probe", &["maintenance", "withdraw", "disks"]);
+    let (code, said) = add(&["--to", &to, "--reason", "again", "--name", "disks"]);
+    assert!(code == Some(1) && said.contains("already exists"), "{said}");
+    let listed = setting.succeed("mailqos-probe", &["maintenance", "list"]);
+    assert!(!listed.contains("declared"), "{listed}");
+
+    // Times that come twice, or not at all, are refused with both meanings.
+    for (time, expected) in [
+        ("2026-10-25T02:30", "2026-10-25T02:30+02:00 for the first"),
+        ("2026-10-25T02:30", "2026-10-25T02:30+01:00 for the second"),
+        ("2026-03-29T02:30", "does not exist"),
+    ] {
+        let (code, said) = add(&["--to", time, "--reason", "x"]);
+        assert!(code == Some(2) && said.contains(expected), "{time}: {said}");
+    }
+    assert!(probe.stop().success());
+}

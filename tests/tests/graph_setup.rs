@@ -39,8 +39,7 @@ impl Scene {
     async fn new(host: &str) -> Self {
         let book = TokenBook::default();
         let users = [PROBE, SHARED, CEO].map(|user| (user.to_owned(), PASSWORD.to_owned()));
-        let options =
-            Options { users: users.to_vec(), tokens: book.clone(), ..Options::default() };
+        let options = Options { users: users.to_vec(), tokens: book.clone(), ..Options::default() };
         let mail = MailServer::start(options).await.expect("mail servers");
         let grants = vec![(PROBE.to_owned(), vec!["Mail.ReadWrite", "Mail.Send"])];
         let options = GraphOptions { host: host.to_owned(), grants, ..GraphOptions::default() };

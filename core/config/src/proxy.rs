@@ -1,4 +1,4 @@
-//! The HTTP proxy for requests: webhooks, OAuth tokens and object stores.
+//! The HTTP proxy for requests: webhooks, OAuth tokens, Microsoft Graph and object stores.
 
 use mailqos_base::{SecretError, SecretSource};
 use mailqos_net::http::{Route, check_proxy};
@@ -58,7 +58,7 @@ fn exempt_by_environment() -> String {
 
 keys! {
     PROXY: ProxyKeys {
-        /// The HTTP proxy for webhooks, OAuth tokens and object stores:
+        /// The HTTP proxy for webhooks, OAuth tokens, Microsoft Graph and object stores:
         /// http://USER:PASSWORD@HOST:PORT (a secret if it contains a password), or `none`.
         proxy: Key = Key::text_or_secret()
             .otherwise("from the environment (HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, NO_PROXY)");

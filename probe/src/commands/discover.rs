@@ -52,12 +52,13 @@ impl DiscoveryArgs {
         ca_file: Option<PathBuf>,
         config: Option<&Config>,
     ) -> Result<Options, Failure> {
-        let route = match config {
-            Some(config) => config.proxy.via().await.map_err(|error| {
-                Failure::Usage(format!("the address of the proxy: {error}"))
-            })?,
-            None => Route::default(),
-        };
+        let route =
+            match config {
+                Some(config) => config.proxy.via().await.map_err(|error| {
+                    Failure::Usage(format!("the address of the proxy: {error}"))
+                })?,
+                None => Route::default(),
+            };
         Ok(Options { name_server: self.dns, ca_file, database: self.ispdb, route })
     }
 }

@@ -28,7 +28,7 @@ use std::{
 };
 
 use clap::{CommandFactory as _, Parser, Subcommand, ValueEnum};
-use jiff::tz::TimeZone;
+use jiff::tz::{AmbiguousOffset, TimeZone};
 use mailqos_config as config;
 use mailqos_config::{Config, Monitor};
 use mailqos_model::UtcMicros;
@@ -277,15 +277,39 @@ fn moment(text: &str, zone: &TimeZone) -> Result<UtcMicros, Failure> {
     if let Ok(timestamp) = text.parse::<jiff::Timestamp>() {
         return Ok(timestamp.into());
     }
-    text.parse::<jiff::civil::DateTime>()
-        .ok()
-        .and_then(|local| zone.to_timestamp(local).ok())
-        .map(UtcMicros::from)
-        .ok_or_else(|| {
-            Failure::Usage(format!(
-                "{text:?} is not a valid date and time; write 2026-12-01T22:00 for local time, or 2026-12-01T21:00:00Z"
-            ))
-        })
+    let local = text.parse::<jiff::civil::DateTime>().map_err(|_| {
+        Failure::Usage(format!(
+            "{text:?} is not a valid date and time; write 2026-12-01T22:00 for local time, or 2026-12-01T21:00:00Z"
+        ))
+    })?;
+    let ambiguous = zone.to_ambiguous_timestamp(local);
+    // A time that comes twice, or not at all, could be meant either way.
+    match ambiguous.offset() {
+        AmbiguousOffset::Unambiguous { .. } => {
+            ambiguous.unambiguous().map(UtcMicros::from).map_err(|error| {
+                Failure::Usage(format!("{text:?} is not a valid date and time: {error}"))
+            })
+        }
+        AmbiguousOffset::Fold { before, after } => Err(Failure::Usage(format!(
+            "{text:?} comes twice, because clocks are set back then; write {text}{} for the first \
+             time, or {text}{} for the second",
+            offset(before),
+            offset(after)
+        ))),
+        AmbiguousOffset::Gap { before, after } => Err(Failure::Usage(format!(
+            "{text:?} does not exist, because clocks are set forward then; write another time, or \
+             {text}{} or {text}{}",
+            offset(before),
+            offset(after)
+        ))),
+    }
+}
+
+/// Formats an offset from UTC, such as `+02:00`.
+fn offset(offset: jiff::tz::Offset) -> String {
+    let minutes = offset.seconds() / 60;
+    let sign = if minutes < 0 { '-' } else { '+' };
+    format!("{sign}{:02}:{:02}", minutes.abs() / 60, minutes.abs() % 60)
 }
 
 fn end(failure: Failure, format: LogFormat) -> ExitCode {

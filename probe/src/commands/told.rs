@@ -39,7 +39,9 @@ pub(super) struct MaintenanceArgs {
 
 #[derive(Debug, clap::Subcommand)]
 enum MaintenanceCommand {
-    /// Add a maintenance window, or declare a past period as maintenance (--from with --to).
+    /// Add a maintenance window, or declare a past period as maintenance (--from with --to). Of a
+    /// period that began earlier and lasts, the past part is declared, and a window is added for the
+    /// rest.
     Add {
         /// Monitors: ids, object:NAME, tag:NAME, patterns such as "mail-*" [default: all].
         monitors: Vec<String>,
@@ -167,6 +169,11 @@ pub(super) async fn maintenance(
                     }
                     declare(&config, asked, (from, end)).await?;
                 }
+                // Repeated windows begin with the next one.
+                Some(from) if from < now && repeats.is_none() => {
+                    let period = (from, now, end);
+                    declare_and_add(&config, asked, period, pause).await?;
+                }
                 _ => add_window(&config, asked, (from, end), (pause, repeats)).await?,
             }
         }
@@ -238,15 +245,38 @@ async fn add_window(
     ))
 }
 
-/// Declares a past period as maintenance.
+/// Maintenance that began earlier and lasts: its past part is declared, and a window of the same
+/// name begins now. Without one of the two there is neither.
+async fn declare_and_add(
+    config: &Config,
+    asked: Asked,
+    (from, now, to): (UtcMicros, UtcMicros, UtcMicros),
+    pause: bool,
+) -> Result<(), Failure> {
+    let Asked { name, monitors, reason, by } = asked;
+    let past = Asked { name, monitors: monitors.clone(), reason: reason.clone(), by: by.clone() };
+    let name = declare(config, past, (from, now)).await?;
+    let rest = Asked { name: Some(name.clone()), monitors, reason, by: by.clone() };
+    if let Err(failure) = add_window(config, rest, (Some(now), to), (pause, None)).await {
+        let request = Request::MaintenanceWithdraw { name: name.clone(), by };
+        let _: MaintenanceEnded = ask(config, &request).await?;
+        print_line(&format!("declaration {name} withdrawn, because there is no window"))?;
+        return Err(failure);
+    }
+    Ok(())
+}
+
+/// Declares a past period as maintenance; returns the name of the declaration.
 async fn declare(
     config: &Config,
     asked: Asked,
     (from, to): (UtcMicros, UtcMicros),
-) -> Result<(), Failure> {
+) -> Result<String, Failure> {
     let Asked { name, monitors, reason, by } = asked;
     let Some(reason) = reason.filter(|reason| !reason.trim().is_empty()) else {
-        return Err(Failure::Usage("a past period is declared with --reason".to_owned()));
+        return Err(Failure::Usage(
+            "a period that began in the past is declared with --reason".to_owned(),
+        ));
     };
     let request = Request::MaintenanceDeclare { name, monitors, from, to, reason, by };
     let added: MaintenanceAdded = ask(config, &request).await?;
@@ -263,7 +293,8 @@ async fn declare(
         counted(added.monitors),
         zoned(added.from),
         zoned(added.until),
-    ))
+    ))?;
+    Ok(added.name)
 }
 
 fn counted(monitors: usize) -> String {

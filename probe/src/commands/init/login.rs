@@ -380,9 +380,10 @@ impl Application {
         if let Some(cloud) = self.cloud.as_deref().filter(|_| self.is_microsoft()) {
             pairs.push(("cloud", cloud.into()));
         }
-        let has_own_server = self.addresses.iter().any(|(_, url)| {
-            url.as_ref().is_some_and(|url| url.starts_with("https://"))
-        });
+        let has_own_server = self
+            .addresses
+            .iter()
+            .any(|(_, url)| url.as_ref().is_some_and(|url| url.starts_with("https://")));
         if let Some(path) = self.ca_file.as_ref().filter(|_| has_own_server) {
             pairs.push(("ca_file", path.display().to_string().into()));
         }

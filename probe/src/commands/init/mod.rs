@@ -16,8 +16,8 @@ use std::{
     process::ExitCode,
 };
 
-use inquire::Select;
 use graph::{Access, GRAPH};
+use inquire::Select;
 use login::{LoginArgs, PASSWORD, Secrets};
 use mailqos_config as config;
 use mailqos_config::{Config, Proxy};

@@ -171,6 +171,8 @@ struct State {
     purged: Vec<String>,
     touched: u64,
     grants: Vec<(String, Vec<&'static str>)>,
+    /// Requests that were answered with 429 or 503.
+    throttled: usize,
 }
 
 struct Shared {
@@ -321,6 +323,11 @@ impl GraphServer {
         lock(&self.shared.state).touched += 1;
     }
 
+    /// How many requests were answered with 429 or 503.
+    pub fn throttled(&self) -> usize {
+        lock(&self.shared.state).throttled
+    }
+
     /// The subjects of messages that were deleted permanently.
     pub fn purged(&self) -> Vec<String> {
         lock(&self.shared.state).purged.clone()
@@ -359,6 +366,7 @@ impl Answer {
 
 async fn serve(stream: TcpStream, shared: Arc<Shared>) -> io::Result<()> {
     shared.connections.fetch_add(1, Ordering::Relaxed);
+    stream.set_nodelay(true)?;
     let authority = &shared.mail.authority;
     let acceptor = TlsAcceptor::from(match shared.options.host.as_str() {
         "localhost" => authority.config(Certificate::Good),
@@ -461,6 +469,7 @@ async fn answer(shared: &Arc<Shared>, request: &Request) -> Answer {
         *count
     };
     let answer = if running > MAX_CONCURRENT {
+        lock(&shared.state).throttled += 1;
         let message = "Application is over its MailboxConcurrency limit.";
         let mut answer = Answer::error(429, "ApplicationThrottled", message);
         answer.retry_after = Some(1);
@@ -488,6 +497,7 @@ fn check(shared: &Shared, asked: &Asked<'_>, user: &str) -> Option<Answer> {
         strike.left -= 1;
         let mut answer = Answer::error(strike.status, &strike.code, &strike.message);
         answer.retry_after = strike.retry_after;
+        state.throttled += usize::from(matches!(answer.status, 429 | 503));
         return Some(answer);
     }
     let token = request.field("authorization").and_then(|value| value.strip_prefix("Bearer "));
@@ -534,6 +544,7 @@ fn check(shared: &Shared, asked: &Asked<'_>, user: &str) -> Option<Answer> {
         let now = Instant::now();
         recent.retain(|at| now - *at < within);
         if recent.len() >= most {
+            state.throttled += 1;
             let message = "Application is over its request limit.";
             let mut answer = Answer::error(429, "ApplicationThrottled", message);
             answer.retry_after = Some(seconds);

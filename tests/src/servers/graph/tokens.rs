@@ -118,10 +118,8 @@ fn verify(shared: &Shared, assertion: &str) -> Result<(), String> {
             .to_owned());
     }
     let options = &shared.options;
-    let url = format!(
-        "https://{}:{}/{}/oauth2/v2.0/token",
-        options.host, shared.port, options.tenant
-    );
+    let url =
+        format!("https://{}:{}/{}/oauth2/v2.0/token", options.host, shared.port, options.tenant);
     if body["aud"] != url.as_str() {
         return Err("AADSTS50012: Client assertion contains an invalid audience.".to_owned());
     }
