@@ -4,6 +4,8 @@
 
 pub mod binaries;
 #[cfg(unix)]
+pub mod browser;
+#[cfg(unix)]
 pub mod clock;
 pub mod console;
 pub mod couriers;
