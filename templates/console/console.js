@@ -173,3 +173,20 @@ for (const button of document.querySelectorAll("button.danger")) {
     button.textContent += "?";
   });
 }
+// A report that is being made: the page is loaded again when there is more to see.
+const making = document.querySelector("[data-poll]");
+const poll = async () => {
+  try {
+    const answer = await fetch(making.dataset.poll);
+    if (answer.status === 401) { ended(); return; }
+    if (answer.status === 404) { location.reload(); return; }
+    if (answer.ok) {
+      const report = await answer.json();
+      making.dataset.files ??= report.files.length;
+      if (report.is_over || report.files.length > making.dataset.files) { location.reload(); return; }
+      if (report.words) put(making, ".word", report.words);
+    }
+  } catch { /* Tried again in a moment. */ }
+  setTimeout(poll, 1000);
+};
+if (making) setTimeout(poll, 500);

@@ -403,6 +403,10 @@ impl Client {
     /// # Panics
     /// When the console does not answer in time.
     pub fn raw(&self, request: &[u8]) -> Answer {
+        parse(&self.bytes(request))
+    }
+
+    fn bytes(&self, request: &[u8]) -> Vec<u8> {
         let mut stream = TcpStream::connect(&self.address).expect("a connection");
         stream.set_read_timeout(Some(PATIENCE)).expect("a deadline");
         // The console may refuse before it has read all.
@@ -411,7 +415,17 @@ impl Client {
         if let Err(error) = stream.read_to_end(&mut bytes) {
             assert!(!bytes.is_empty(), "no answer: {error}");
         }
-        parse(&bytes)
+        bytes
+    }
+
+    /// Gets a file; returns the answer and the bytes of the file.
+    ///
+    /// # Panics
+    /// When there is no answer.
+    pub fn download(&self, path: &str) -> (Answer, Vec<u8>) {
+        let bytes = self.bytes(&self.request("GET", path, "", ""));
+        let end = bytes.windows(4).position(|four| four == b"\r\n\r\n").expect("a head") + 4;
+        (parse(&bytes), bytes[end..].to_vec())
     }
 
     /// The text of a request, with the client's cookies and headers.

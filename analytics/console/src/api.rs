@@ -39,10 +39,16 @@ const MAX_BUCKETS: i64 = 10_000;
 )]
 struct Description;
 
+fn description() -> utoipa::openapi::OpenApi {
+    let mut all = Description::openapi();
+    all.merge(crate::api_reports::Description::openapi());
+    all
+}
+
 /// Sends the description of the API.
 pub(crate) fn openapi(app: &App, ask: &Ask) -> Answer {
     app.require(ask)?;
-    Ok(respond::json(200, &Description::openapi()))
+    Ok(respond::json(200, &description()))
 }
 
 /// A probe.

@@ -21,6 +21,7 @@ use crate::{
     http::{request::Ask, respond},
     language,
     render::{Pages, RenderError, Values, values},
+    reports::jobs::Jobs,
 };
 
 /// The configuration, which is replaced when it is reloaded.
@@ -50,6 +51,8 @@ pub(crate) struct App {
     pub(crate) keeper: Keeper,
     /// Figures of monitors.
     pub(crate) figures: Figures,
+    /// Reports that users asked for.
+    pub(crate) reports: Jobs,
     /// Templates.
     pub(crate) pages: Pages,
 }

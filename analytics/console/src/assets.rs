@@ -18,6 +18,24 @@ const SCRIPT: &str = include_str!("../../../templates/console/console.js");
 const REPORT_SCRIPT: &str = include_str!("../../../templates/html/script.html");
 const ICON: &str = include_str!("../../../templates/console/icon.svg");
 
+macro_rules! pictures {
+    ($($name:literal),+ $(,)?) => {
+        [$(($name, include_bytes!(concat!("../../../templates/console/pictures/", $name, ".webp")) as &[u8])),+]
+    };
+}
+/// Pictures of the built-in report templates: their first pages, made by
+/// `templates/console/pictures/make`.
+const PICTURES: [(&str, &[u8]); 8] = pictures![
+    "capacity",
+    "executive-summary",
+    "incident-review",
+    "monthly-operations",
+    "service-level",
+    "site-comparison",
+    "top-bottom",
+    "trend",
+];
+
 /// A file.
 #[derive(Debug)]
 struct Asset {
@@ -35,6 +53,8 @@ pub(crate) struct Assets {
     pub(crate) script: String,
     /// Path of the icon.
     pub(crate) icon: String,
+    /// Paths of the templates' pictures, by name.
+    pictures: HashMap<&'static str, String>,
 }
 
 /// The files, composed once.
@@ -47,6 +67,7 @@ impl Assets {
             style: String::new(),
             script: String::new(),
             icon: String::new(),
+            pictures: HashMap::new(),
         };
         let mut faces = String::new();
         for font in html::web_fonts() {
@@ -63,7 +84,16 @@ impl Assets {
         assets.script =
             assets.add("console", "js", "text/javascript; charset=utf-8", script().into());
         assets.icon = assets.add("icon", "svg", "image/svg+xml", ICON.into());
+        for (name, bytes) in PICTURES {
+            let path = assets.add(name, "webp", "image/webp", bytes.to_vec());
+            assets.pictures.insert(name, path);
+        }
         assets
+    }
+
+    /// Returns the path of the picture of a report template, if it has one.
+    pub(crate) fn picture(&self, template: &str) -> Option<&str> {
+        self.pictures.get(template).map(String::as_str)
     }
 
     fn add(

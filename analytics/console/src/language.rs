@@ -110,7 +110,9 @@ mod tests {
     fn used() -> BTreeSet<String> {
         let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
         let mut all = String::new();
-        for folder in ["src", "src/pages", "src/access", "../../templates/console"] {
+        for folder in
+            ["src", "src/pages", "src/pages/reports", "src/access", "../../templates/console"]
+        {
             for entry in std::fs::read_dir(root.join(folder)).expect("a folder") {
                 let path = entry.expect("an entry").path();
                 let is_text = path.extension().is_some_and(|it| it == "rs" || it == "html");
@@ -147,7 +149,19 @@ mod tests {
                 found.insert(text[..text.find('"').expect("a quote")].to_owned());
             }
         }
+        found.extend(templates().map(|(_, about)| about));
         found
+    }
+
+    /// Returns the texts and descriptions of the built-in report templates.
+    fn templates() -> impl Iterator<Item = (String, String)> {
+        use mailqos_report::definitions;
+        definitions::template_names(None).into_iter().map(|name| {
+            let (_, text) = definitions::template_text(None, &name).expect("built in");
+            let template =
+                definitions::template(None, &name, &mut mailqos_config::Problems::default());
+            (text, template.expect("valid").description)
+        })
     }
 
     #[test]
@@ -167,6 +181,7 @@ mod tests {
                 }
             }
         }
+        all.extend(templates().map(|(text, _)| text));
         let all: String = all.split_whitespace().collect::<Vec<_>>().join(" ");
         for tag in ["de", "sv"] {
             let missing: Vec<&String> =

@@ -5,6 +5,7 @@
 
 mod access;
 mod api;
+mod api_reports;
 mod app;
 mod assets;
 mod audit;
@@ -16,9 +17,11 @@ mod http;
 mod language;
 mod pages;
 mod render;
+mod reports;
 mod routes;
 mod server;
 
 pub use access::links::{LinkError, reset_link};
 pub use app::SharedConfig;
+pub use reports::maker::{ARGUMENT as MAKE_REPORT, make_report};
 pub use server::{Console, ConsoleError, check_listen};

@@ -21,9 +21,22 @@ macro_rules! templates {
 }
 
 /// Templates of all pages.
-const TEMPLATES: [(&str, &str); 12] = templates![
-    "layout", "overview", "tiles", "table", "wall", "monitor", "sign-in", "welcome", "account",
-    "users", "audit", "problem",
+const TEMPLATES: [(&str, &str); 15] = templates![
+    "layout",
+    "overview",
+    "tiles",
+    "table",
+    "wall",
+    "monitor",
+    "sign-in",
+    "welcome",
+    "account",
+    "users",
+    "audit",
+    "problem",
+    "reports",
+    "report-form",
+    "report",
 ];
 
 /// A page can't be rendered.

@@ -11,7 +11,7 @@ use axum::{
 use tokio::sync::Semaphore;
 
 use crate::{
-    api,
+    api, api_reports,
     app::{Answer, App, Refusal, Shared},
     events,
     http::{request::Ask, respond},
@@ -40,6 +40,14 @@ pub(crate) fn router(app: Shared) -> Router {
         .route("/", read(pages::overview::show))
         .route("/monitors/{site}/{id}", read(pages::monitor::show))
         .route("/monitors/{site}/{id}/figures", read(pages::monitor::figures))
+        .route("/reports", read(pages::reports::gallery::show))
+        .route(
+            "/reports/templates/{name}",
+            form(pages::reports::choose::show, pages::reports::choose::send),
+        )
+        .route("/reports/made/{id}", form(pages::reports::made::show, pages::reports::made::send))
+        .route("/reports/made/{id}/view", read(pages::reports::made::view))
+        .route("/reports/made/{id}/files/{file}", read(pages::reports::made::file))
         .route("/sign-in", form(pages::sign_in::show, pages::sign_in::send))
         .route("/sign-out", send(pages::sign_in::leave))
         .route("/welcome/{token}", form(pages::welcome::show, pages::welcome::send))
@@ -55,6 +63,11 @@ pub(crate) fn router(app: Shared) -> Router {
         .route("/api/v1/monitors/{site}/{id}", read(api::monitor))
         .route("/api/v1/monitors/{site}/{id}/figures", read(api::figures))
         .route("/api/v1/alarms", read(api::alarms))
+        .route("/api/v1/reports", send(api_reports::start))
+        .route("/api/v1/reports/templates", read(api_reports::templates))
+        .route("/api/v1/reports/made/{id}", read(api_reports::made))
+        .route("/api/v1/reports/made/{id}/cancel", send(api_reports::cancel))
+        .route("/api/v1/reports/made/{id}/files/{file}", read(pages::reports::made::file))
         .route("/api/v1/events", get(events::stream))
         .fallback(handler(pages::nothing, &gate))
         .method_not_allowed_fallback(|| async {

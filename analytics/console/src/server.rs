@@ -18,6 +18,7 @@ use crate::{
         tls::{CertificateError, Certificates},
     },
     render::Pages,
+    reports::jobs::Jobs,
     routes,
 };
 
@@ -162,6 +163,7 @@ fn open(config: SharedConfig, options: ConsoleOptions) -> Result<App, ConsoleErr
         audit: Audit::open(&folder).map_err(state(folder.join("audit.jsonl")))?,
         keeper: Keeper::new(Arc::clone(&config)),
         figures: Figures::default(),
+        reports: Jobs::new(&folder),
         pages: Pages::new().map_err(|error| other(&error))?,
         folder,
         config,
@@ -205,4 +207,5 @@ async fn keep(
         }
     }
     app.sessions.keep();
+    let _ = tokio::task::spawn_blocking(move || app.reports.stop()).await;
 }

@@ -32,7 +32,7 @@ keys! {
         template: Optional<String> = key().otherwise("only sections");
         /// The report's title; required without a template.
         title: Optional<String> = key().otherwise("the template's");
-        /// IDs, globs, `tag:NAME`, `object:NAME`.
+        /// IDs, globs, `SITE/ID`, `tag:NAME`, `object:NAME`.
         monitors: Optional<Vec<String>> = key().otherwise("all");
         /// Only these sites.
         sites: Optional<Vec<String>> = key().otherwise("all");
@@ -113,6 +113,12 @@ pub fn template_names(config: Option<&Config>) -> BTreeSet<String> {
         }));
     }
     names
+}
+
+/// Returns whether a template is built in and not overridden by a custom one.
+pub fn is_built_in(config: Option<&Config>, name: &str) -> bool {
+    BUILT_IN.iter().any(|(known, _)| *known == name)
+        && !config.is_some_and(|config| config.templates.join(format!("{name}.toml")).is_file())
 }
 
 /// Returns the path and text of a template; a custom template overrides a built-in one.
@@ -281,6 +287,19 @@ pub fn load(config: Option<&Config>, file: &Path) -> Result<Definition, Problems
             return Err(problems);
         }
     };
+    of_definition(config, file, text)
+}
+
+/// Reads the text of a definition; `file` is the path that problems and its name refer to.
+///
+/// # Errors
+/// All problems of the text.
+pub fn of_definition(
+    config: Option<&Config>,
+    file: &Path,
+    text: String,
+) -> Result<Definition, Problems> {
+    let mut problems = Problems::default();
     let definition =
         parse(file, text, &mut problems).and_then(|table| read(config, file, table, &mut problems));
     match definition {

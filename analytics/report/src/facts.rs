@@ -137,6 +137,15 @@ impl Selection {
         site_fits
             && (self.monitors.is_empty()
                 || self.monitors.iter().any(|pattern| {
+                    if let Some((at, monitor)) = pattern.split_once('/') {
+                        // A console's selection lists thousands of monitors, most of them exactly.
+                        let is_it = |pattern: &str, text| {
+                            pattern == text
+                                || pattern.contains(['*', '?'])
+                                    && mailqos_config::glob(pattern, text)
+                        };
+                        return is_it(monitor, id) && is_it(at, site);
+                    }
                     let configured = || {
                         config.is_some_and(|config| {
                             config.select(std::slice::from_ref(pattern)).is_ok_and(|monitors| {

@@ -285,11 +285,15 @@ pub fn main() -> ExitCode {
     if argument.as_ref().is_some_and(|argument| argument == guard::ARGUMENT) {
         return media::make_page();
     }
-    if argument.is_some_and(|argument| argument == template_process::ARGUMENT) {
+    if argument.as_ref().is_some_and(|argument| argument == template_process::ARGUMENT) {
         return template_process::main();
     }
     template_process::enable();
     guard::enable();
+    // The console generates each report in a separate process.
+    if argument.is_some_and(|argument| argument == mailqos_console::MAKE_REPORT) {
+        return mailqos_console::make_report();
+    }
     // clap itself exits with 0 after --help and with 2 on wrong usage.
     let cli = Cli::parse();
     log(cli.global.verbose);

@@ -23,6 +23,16 @@ pub(crate) struct Viewer {
     pub(crate) csrf: Option<String>,
 }
 
+/// The user that asked for a report, and the tags that it was restricted to: with other rights, the
+/// report is not shown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Owner {
+    /// Name of the user.
+    pub(crate) name: String,
+    /// Tags; `None` for all monitors.
+    pub(crate) tags: Option<BTreeSet<String>>,
+}
+
 impl Viewer {
     /// Returns the viewer of a user.
     pub(crate) fn new(name: String, user: &User, csrf: Option<String>) -> Self {
@@ -44,6 +54,11 @@ impl Viewer {
     /// Whether it sees all monitors.
     pub(crate) fn sees_all(&self) -> bool {
         self.tags.is_none()
+    }
+
+    /// Returns the viewer as the owner of reports.
+    pub(crate) fn owner(&self) -> Owner {
+        Owner { name: self.name.clone(), tags: self.tags.clone() }
     }
 
     /// Whether it may manage users and read the audit log.

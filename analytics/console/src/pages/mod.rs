@@ -4,6 +4,7 @@ pub(crate) mod account;
 pub(crate) mod audit;
 pub(crate) mod monitor;
 pub(crate) mod overview;
+pub(crate) mod reports;
 pub(crate) mod rows;
 pub(crate) mod sign_in;
 pub(crate) mod users;
