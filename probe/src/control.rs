@@ -14,10 +14,10 @@ use mailqos_base::lock::IgnorePoison as _;
 use mailqos_config as config;
 use mailqos_config::{Config, Monitor};
 use mailqos_control::{
-    MAX_REQUEST, PATIENCE, Request, StateWord, listen,
+    ConsoleChange, MAX_REQUEST, PATIENCE, Request, StateWord, listen,
     response::{
         AckWithdrawn, Acknowledged, AcknowledgementReport, ActionsTested, AlarmReport,
-        AlreadyAcknowledged, ChannelReport, ErrorResponse, HeartbeatReport, LastReport,
+        AlreadyAcknowledged, ChannelReport, ConsoleChangesRecorded, ErrorResponse, HeartbeatReport, LastReport,
         MaintenanceAdded, MaintenanceEnded, MaintenanceReport, MaintenanceWindow, MonitorReport,
         ProbeReport, Reloaded, Response, Sealed, Simulated, SimulationEnded, StatusResponse,
     },
@@ -156,6 +156,7 @@ impl RunningProbe {
                 let actions = try_list(&config, steps).await;
                 Response::ActionsTested(ActionsTested { list, actions })
             }
+            Request::ConsoleChanges { changes } => self.record_changes(changes, now).await?,
             maintenance @ (Request::MaintenanceAdd { .. }
             | Request::MaintenanceEnd { .. }
             | Request::MaintenanceDeclare { .. }
@@ -180,6 +181,25 @@ impl RunningProbe {
                 Response::SimulationEnded(SimulationEnded { ended })
             }
         })
+    }
+
+    /// Records changes made in the web console. If one can't be recorded, the response names the
+    /// last that is: the console sends the others again.
+    async fn record_changes(
+        &self,
+        changes: Vec<ConsoleChange>,
+        now: UtcMicros,
+    ) -> Result<Response, String> {
+        let mut recorded = 0;
+        for change in changes {
+            let number = change.number;
+            match self.recorder.record_event(change_event(change, now)).await {
+                Ok(()) => recorded = number,
+                Err(error) if recorded == 0 => return Err(format!("can't record it: {error}")),
+                Err(_) => break,
+            }
+        }
+        Ok(Response::ConsoleChangesRecorded(ConsoleChangesRecorded { recorded }))
     }
 
     /// Answers a request about maintenance.
@@ -402,6 +422,24 @@ impl RunningProbe {
         }
         Ok(text)
     }
+}
+
+/// Returns the event of a change made in the web console. It is not in the future, whatever the
+/// console's clock says.
+fn change_event(change: ConsoleChange, now: UtcMicros) -> Event {
+    let ConsoleChange { number, at, by, from, action, subject, detail } = change;
+    let words = [action.as_str(), subject.as_str(), detail.as_str()];
+    let words: Vec<&str> = words.into_iter().filter(|word| !word.is_empty()).collect();
+    let text = words.join(": ");
+    let detail = serde_json::json!({
+        "number": number, "action": action, "subject": subject, "detail": detail, "from": from,
+    });
+    Event {
+        actor: Some(by),
+        detail: Some(detail.to_string()),
+        ..Event::new(None, at.min(now), EventKind::ConsoleChange)
+    }
+    .text(text)
 }
 
 fn time(at: Option<UtcMicros>) -> Option<Timestamp> {

@@ -231,6 +231,7 @@ impl App {
         (action, subject, detail): (&str, &str, &str),
     ) -> Result<(), Refusal> {
         let entry = audit::Entry {
+            number: 0,
             at: jiff::Timestamp::now(),
             by: by.to_owned(),
             from: ask.client.to_string(),
@@ -239,7 +240,7 @@ impl App {
             detail: detail.to_owned(),
         };
         self.audit
-            .record(&entry)
+            .record(entry)
             .map_err(|error| Refusal::Internal(format!("the audit log: {error}")))
     }
 

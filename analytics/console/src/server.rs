@@ -24,6 +24,8 @@ use crate::{
 
 /// How often the board is brought up to date.
 const REFRESH: Duration = Duration::from_secs(1);
+/// How often changes are sent to the probe.
+const SEND_EVERY: Duration = Duration::from_secs(5);
 /// How often the certificate is checked for changes.
 const CERTIFICATE_EVERY: u32 = 10;
 /// How often sessions are saved, so that a crash does not end them.
@@ -117,6 +119,7 @@ impl Console {
         let _ = tokio::task::spawn_blocking(move || first.keeper.refresh(UtcMicros::now())).await;
         let tasks = vec![
             tokio::spawn(listener::serve(listener, service, stopped.clone())),
+            tokio::spawn(send_changes(Arc::clone(&app), stopped.clone())),
             tokio::spawn(keep(app, certificates, stopped)),
         ];
         Ok(Self { address, url, welcome, stop, tasks })
@@ -168,6 +171,25 @@ fn open(config: SharedConfig, options: ConsoleOptions) -> Result<App, ConsoleErr
         folder,
         config,
     })
+}
+
+/// Sends changes from the audit log to the probe, which records them as events in the lake.
+async fn send_changes(app: Arc<App>, mut stop: watch::Receiver<bool>) {
+    let mut ticks = tokio::time::interval(SEND_EVERY);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => {}
+            _ = stop.changed() => return,
+        }
+        let config = app.config();
+        tokio::select! {
+            sent = app.audit.send(&config) => if let Err(error) = sent {
+                tracing::debug!(%error, "console: changes are not in the lake yet");
+            },
+            _ = stop.changed() => return,
+        }
+    }
 }
 
 /// Keeps the board and the certificate up to date.

@@ -147,10 +147,34 @@ pub enum Request {
         /// Name of the operator.
         by: String,
     },
+    /// Records changes made in the web console as events.
+    ConsoleChanges {
+        /// The changes, oldest first.
+        changes: Vec<ConsoleChange>,
+    },
     /// Writes all recorded samples into the day files.
     Seal,
     /// Reloads the configuration.
     Reload,
+}
+
+/// A change made in the web console, as its audit log has it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConsoleChange {
+    /// Number of the entry in the audit log.
+    pub number: u64,
+    /// Time of the change.
+    pub at: UtcMicros,
+    /// Name of the user.
+    pub by: String,
+    /// Address of the user.
+    pub from: String,
+    /// What was done, such as `user_added`.
+    pub action: String,
+    /// What it was done to.
+    pub subject: String,
+    /// More, such as the new role.
+    pub detail: String,
 }
 
 /// When a recurring maintenance window starts, in the time zone of the configuration.

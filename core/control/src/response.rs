@@ -33,6 +33,8 @@ pub enum Response {
     SimulationEnded(SimulationEnded),
     /// To a test of an action list.
     ActionsTested(ActionsTested),
+    /// To changes made in the web console.
+    ConsoleChangesRecorded(ConsoleChangesRecorded),
     /// To `log`, which seals first.
     Sealed(Sealed),
     /// To `reload`.
@@ -164,6 +166,14 @@ pub struct Simulated {
 pub struct SimulationEnded {
     /// The monitors whose simulation was ended.
     pub ended: Vec<MonitorId>,
+}
+
+/// Response to [`Request::ConsoleChanges`](super::Request::ConsoleChanges).
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ConsoleChangesRecorded {
+    /// Number of the last change that is recorded.
+    pub recorded: u64,
 }
 
 /// Response to [`Request::Seal`](super::Request::Seal).

@@ -48,6 +48,9 @@ words!(
         SimulationStarted = "simulation_started",
         /// The simulation ended.
         SimulationEnded = "simulation_ended",
+        /// Someone made a change in the web console. `detail` has the number of the entry in its audit
+        /// log, the action, what it was done to, and the address of the person.
+        ConsoleChange = "console_change",
         /// The configuration was reloaded.
         Reloaded = "reloaded",
         /// Samples could not be written, and are held in memory.
