@@ -17,9 +17,10 @@ use mailqos_control::{
     ConsoleChange, MAX_REQUEST, PATIENCE, Request, StateWord, listen,
     response::{
         AckWithdrawn, Acknowledged, AcknowledgementReport, ActionsTested, AlarmReport,
-        AlreadyAcknowledged, ChannelReport, ConsoleChangesRecorded, ErrorResponse, HeartbeatReport, LastReport,
-        MaintenanceAdded, MaintenanceEnded, MaintenanceReport, MaintenanceWindow, MonitorReport,
-        ProbeReport, Reloaded, Response, Sealed, Simulated, SimulationEnded, StatusResponse,
+        AlreadyAcknowledged, ChannelReport, ConsoleChangesRecorded, ErrorResponse, HeartbeatReport,
+        LastReport, MaintenanceAdded, MaintenanceEnded, MaintenanceReport, MaintenanceWindow,
+        MonitorReport, ProbeReport, Reloaded, Response, Sealed, Simulated, SimulationEnded,
+        StatusResponse,
     },
 };
 use mailqos_model::{Event, EventKind, Micros, MonitorId, UtcMicros};

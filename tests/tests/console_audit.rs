@@ -43,8 +43,7 @@ async fn changes_in_the_console_become_events_once_a_probe_runs() {
     client.send_form("/account", "/account", &fields);
     until("a new token", || changes().iter().any(|change| is(change, "token_added"))).await;
     let changes = changes();
-    for (action, by) in
-        [("user_added", "admin"), ("password_set", "anna"), ("token_added", "anna")]
+    for (action, by) in [("user_added", "admin"), ("password_set", "anna"), ("token_added", "anna")]
     {
         let found: Vec<_> = changes.iter().filter(|change| is(change, action)).collect();
         let expected = if action == "password_set" { 2 } else { 1 };
