@@ -403,3 +403,38 @@ fn a_renewed_certificate_is_used_without_a_restart() {
     let plain = server.client().raw(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
     assert_eq!(plain.status, 0);
 }
+
+#[test]
+fn a_busy_address_does_not_stop_the_report_schedules() {
+    let mut scene = Scene::new(1, 0);
+    let busy = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = busy.local_addr().expect("its address");
+    scene.setting.add(&format!("[console]\nlisten = \"{address}\""));
+    scene.setting.write();
+    // Built before the wait begins.
+    let mut command = scene.setting.command("mailqos-analytics");
+    let log = scene.setting.path("console.log");
+    let watched = log.clone();
+    let freeing = std::thread::spawn(move || {
+        let begun = std::time::Instant::now();
+        loop {
+            let text = std::fs::read_to_string(&watched).unwrap_or_default();
+            if text.contains("schedules started") {
+                assert!(text.contains("the console is not available"), "{text}");
+                break;
+            }
+            assert!(begun.elapsed() < mailqos_tests::setting::PATIENCE, "{text}");
+            std::thread::sleep(std::time::Duration::from_millis(50));
+        }
+        drop(busy);
+    });
+    let server = mailqos_tests::console::Server::start(command.arg("serve"), &log);
+    freeing.join().expect("the schedules run");
+    assert_eq!(server.client().get("/sign-in").status, 200);
+    assert!(server.stop().success());
+    // An address on the command line is meant for this start.
+    let busy = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = busy.local_addr().expect("its address").to_string();
+    let refused = scene.setting.run("mailqos-analytics", &["serve", "--listen", &address]);
+    assert_eq!(refused.status.code(), Some(1));
+}

@@ -4,9 +4,11 @@ use std::{
     net::SocketAddr,
     path::PathBuf,
     process::ExitCode,
-    sync::{Arc, RwLock},
+    sync::{Arc, Mutex, RwLock},
+    time::Duration,
 };
 
+use mailqos_base::lock::IgnorePoison as _;
 use mailqos_config::{Config, ConsoleOptions};
 use mailqos_console::{Console, ConsoleError, check_listen, reset_link};
 
@@ -14,6 +16,9 @@ use super::{
     Failure, Global, print,
     schedule::{Schedules, run_until_stopped, warn},
 };
+
+/// Time between two attempts to listen on an address that another program uses.
+const LISTEN_AGAIN: Duration = Duration::from_secs(5);
 
 /// Run the web console and the report schedules until SIGTERM or SIGINT.
 ///
@@ -79,23 +84,68 @@ pub async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
     check_listen(&options).map_err(failure)?;
     warn(&config);
     let config = Arc::new(RwLock::new(Arc::new(config)));
-    let console = Console::start(Arc::clone(&config), options).await.map_err(failure)?;
+    let running = Arc::new(Mutex::new(None));
+    // Reports must not wait for a console whose address another program uses.
+    let may_wait = !args.no_schedule && args.listen.is_none();
+    let waiting = match Console::start(Arc::clone(&config), options.clone()).await {
+        Ok(console) => {
+            announce(&console);
+            *running.lock().ignore_poison() = Some(console);
+            None
+        }
+        Err(error @ ConsoleError::Listen { .. }) if may_wait => {
+            tracing::warn!(%error, "the console is not available; report schedules run, and it tries again");
+            let (config, running) = (Arc::clone(&config), Arc::clone(&running));
+            Some(tokio::spawn(listen_again(config, options, running)))
+        }
+        Err(error) => return Err(failure(error)),
+    };
     let schedules = if args.no_schedule { None } else { Some(Schedules::start(&config).await?) };
-    tracing::info!(url = console.url(), address = %console.address(), "console started");
-    if let Some(link) = console.welcome() {
-        // To standard error, like everything that is not data; a journal has it, too.
-        eprintln!("Set the administrator's password with this one-time link:\n{link}");
-    }
-    let mut console = Some(console);
     let mut stopping = None;
     run_until_stopped(&config, global, schedules, || {
-        stopping = console.take().map(|console| tokio::spawn(console.stop()));
+        if let Some(waiting) = waiting {
+            waiting.abort();
+        }
+        let console = running.lock().ignore_poison().take();
+        stopping = console.map(|console| tokio::spawn(console.stop()));
     })
     .await?;
     if let Some(stopping) = stopping {
         stopping.await.map_err(Failure::work)?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Reports where the console is.
+fn announce(console: &Console) {
+    tracing::info!(url = console.url(), address = %console.address(), "console started");
+    if let Some(link) = console.welcome() {
+        // To standard error, like everything that is not data; a journal has it, too.
+        eprintln!("Set the administrator's password with this one-time link:\n{link}");
+    }
+}
+
+/// Starts the console once its address is free.
+async fn listen_again(
+    config: Arc<RwLock<Arc<Config>>>,
+    options: ConsoleOptions,
+    running: Arc<Mutex<Option<Console>>>,
+) {
+    loop {
+        tokio::time::sleep(LISTEN_AGAIN).await;
+        match Console::start(Arc::clone(&config), options.clone()).await {
+            Ok(console) => {
+                announce(&console);
+                *running.lock().ignore_poison() = Some(console);
+                return;
+            }
+            Err(ConsoleError::Listen { .. }) => {}
+            Err(error) => {
+                tracing::error!(%error, "the console is not available; restart the program");
+                return;
+            }
+        }
+    }
 }
 
 /// Explains why the console can't start.
