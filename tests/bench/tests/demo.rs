@@ -75,6 +75,30 @@ async fn it_makes_its_reports() {
 }
 
 #[tokio::test]
+async fn it_serves_the_console_and_stops_everything() {
+    let folder = tempfile::tempdir().expect("a folder");
+    binary("mailqos-probe");
+    let output = fs::File::create(folder.path().join("said")).expect("a file");
+    let child = Command::new(env!("CARGO_BIN_EXE_demo"))
+        .args(["--serve", "--seconds", "3", "--output"])
+        .arg(folder.path().join("demo"))
+        .stdin(Stdio::null())
+        .stdout(output.try_clone().expect("a second handle"))
+        .stderr(output)
+        .spawn()
+        .expect("the demonstration starts");
+    // The address may be in use on this machine; that is then the reason.
+    until("the console", || {
+        let text = said(folder.path());
+        text.contains("/welcome/") || text.contains("the web console ended")
+    })
+    .await;
+    signal(child.id(), "TERM");
+    end_of(child);
+    lake::check(&folder.path().join("demo/data"));
+}
+
+#[tokio::test]
 async fn stopped_at_any_time_it_leaves_a_readable_lake() {
     // Immediately; during the simulation; during the tests, before and after the first seal; while
     // it generates the reports.

@@ -38,6 +38,9 @@ struct Arguments {
     /// Seed of all random numbers.
     #[arg(long, default_value_t = 20)]
     seed: u64,
+    /// Keep the probe running afterwards, and start the web console.
+    #[arg(long)]
+    serve: bool,
 }
 
 /// Errors are messages for the user.
@@ -162,7 +165,8 @@ async fn demonstrate(arguments: &Arguments) -> DemoResult<()> {
     fs::write(&config, configuration(&servers, &folder)?)
         .map_err(|error| format!("{}: {error}", config.display()))?;
     test(&probe, &config, &folder, Duration::from_secs(arguments.seconds)).await?;
-    drop(servers);
+    // With --serve, the servers go on receiving mails.
+    let servers = Some(servers).filter(|_| arguments.serve);
 
     step(4, "Making the reports, as HTML and PDF");
     let (today, tomorrow) = (day(&zone, begun, 0)?, day(&zone, begun, 1)?);
@@ -188,20 +192,65 @@ async fn demonstrate(arguments: &Arguments) -> DemoResult<()> {
             }
         }
     }
+    print_hints(&analytics, &folder, page.as_deref(), &zone, begun)?;
+    if arguments.serve {
+        serve((&probe, &analytics), &config, &folder).await?;
+    } else {
+        println!("See tests live in the web console:\n  cargo demo --serve");
+    }
+    drop(servers);
+    Ok(())
+}
+
+/// Prints what can be done with the result.
+fn print_hints(
+    analytics: &Path,
+    folder: &Path,
+    page: Option<&Path>,
+    zone: &TimeZone,
+    begun: UtcMicros,
+) -> DemoResult<()> {
     println!();
     if let Some(page) = page {
         let open = if cfg!(target_os = "macos") { "open" } else { "xdg-open" };
-        println!("Open it in a browser:\n  {open} {}", quoted(&page));
+        println!("Open it in a browser:\n  {open} {}", quoted(page));
     }
     println!("The samples, for any Parquet reader:\n  {}", folder.join("data/samples").display());
     println!(
         "Look at the figures:\n  {} stats --data {} --from {} --to {}",
         analytics.display(),
         quoted(&folder.join("data")),
-        day(&zone, begun, -30)?,
-        day(&zone, begun, 1)?
+        day(zone, begun, -30)?,
+        day(zone, begun, 1)?
     );
     Ok(())
+}
+
+/// Runs the probe and the web console until one of them ends.
+async fn serve((probe, analytics): (&Path, &Path), config: &Path, folder: &Path) -> DemoResult<()> {
+    let log = || {
+        let file = fs::File::options().create(true).append(true).open(folder.join("probe.log"));
+        file.map_err(|error| error.to_string())
+    };
+    let start = |program: &Path, command: &mut Command| {
+        let child = command.stdin(Stdio::null()).spawn();
+        child.map(Running).map_err(|error| format!("{}: {error}", program.display()))
+    };
+    println!("\nThe web console starts; stop everything with Ctrl-C.");
+    let mut testing = Command::new(probe);
+    testing.arg("--config").arg(config).arg("run").stdout(log()?).stderr(log()?);
+    let mut testing = start(probe, &mut testing)?;
+    let mut console = Command::new(analytics);
+    console.arg("--config").arg(config).args(["serve", "--no-schedule"]);
+    let mut console = start(analytics, &mut console)?;
+    loop {
+        for (name, child) in [("mailqos-probe", &mut testing), ("the web console", &mut console)] {
+            if let Some(status) = child.0.try_wait().map_err(|error| error.to_string())? {
+                return Err(format!("{name} ended ({status})"));
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(250)).await;
+    }
 }
 
 fn step(number: u32, what: &str) {
