@@ -5,7 +5,13 @@
 
 use std::{io::Write as _, time::Duration};
 
+use mailqos_model::{Micros, UtcMicros};
 use mailqos_tests::console::Scene;
+
+/// Time between two tests of a monitor, in seconds.
+const INTERVAL: i64 = 300;
+/// Time between two published statuses.
+const PAUSE: Duration = Duration::from_secs(5);
 
 fn main() {
     let mut numbers = std::env::args().skip(1).map(|text| text.parse::<usize>().expect("a number"));
@@ -17,12 +23,37 @@ fn main() {
     writeln!(out, "process {}\nhttp://{}{}", server.id(), server.address, server.welcome())
         .expect("printed");
     out.flush().expect("printed");
+    let begun = UtcMicros::now();
     loop {
-        std::thread::sleep(Duration::from_secs(5));
+        std::thread::sleep(PAUSE);
+        let now = UtcMicros::now();
         scene.publish(|status| {
-            // One monitor's round trip changes all the time.
-            if let Some(last) = status.monitors.first_mut().and_then(|first| first.last.as_mut()) {
-                last.round_trip_us = Some(last.started_at.as_microsecond() % 3_000_000 + 500_000);
+            // As with real probes, only monitors that were tested since then have changed.
+            for (number, monitor) in status.monitors.iter_mut().enumerate() {
+                let turn = Micros::from_secs(number as i64 % INTERVAL);
+                let since = (now - begun).0 - turn.0;
+                let rounds = since.div_euclid(INTERVAL * 1_000_000);
+                let at = begun + turn + Micros::from_secs(rounds * INTERVAL);
+                if let Some(last) = monitor.last.as_mut() {
+                    last.started_at = at.timestamp();
+                    // A round trip that differs from test to test.
+                    last.round_trip_us = last
+                        .round_trip_us
+                        .map(|time| time + rounds.unsigned_abs() as i64 % 7 * 9_000);
+                }
+                let is_failing = monitor.failing_since.is_some();
+                monitor.last_ok = Some(if is_failing { begun } else { at }.timestamp());
+                monitor.next = Some((at + Micros::from_secs(INTERVAL)).timestamp());
+                monitor.failing_since = monitor.failing_since.map(|_| begun.timestamp());
+                if let Some(alarm) = monitor.alarm.as_mut() {
+                    (alarm.since, alarm.notified_at) = (begun.timestamp(), Some(begun.timestamp()));
+                    if let Some(acknowledged) = alarm.acknowledged.as_mut() {
+                        acknowledged.at = begun.timestamp();
+                    }
+                }
+                if let Some(maintenance) = monitor.maintenance.as_mut() {
+                    maintenance.until = (begun + Micros::from_secs(86_400)).timestamp();
+                }
             }
         });
     }
