@@ -14,7 +14,10 @@ use std::{
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::setting::PATIENCE;
+use crate::{
+    console::{PASSWORD, Server},
+    setting::PATIENCE,
+};
 
 /// Programs that drive Chromium, by the names of distributions.
 const DRIVERS: [&str; 2] = ["chromedriver", "chromium.chromedriver"];
@@ -199,6 +202,15 @@ impl Browser {
         self.ask("POST", "/url", Some(&json!({ "url": address })));
     }
 
+    /// Sets the password of a one-time link of a console, until the overview is shown.
+    pub fn accept_link(&self, server: &Server, link: &str) {
+        self.go(&format!("http://{}{link}", server.address));
+        self.fill("input[name=password]", PASSWORD);
+        self.fill("input[name=again]", PASSWORD);
+        self.click_on("main form button");
+        self.find("body.overview");
+    }
+
     /// Returns the address of the page.
     pub fn address(&self) -> String {
         self.ask("GET", "/url", None).as_str().unwrap_or_default().to_owned()
@@ -326,6 +338,18 @@ impl Browser {
     fn devtools(&self, command: &str, parameters: &Value) {
         let body = json!({ "cmd": command, "params": parameters });
         self.ask("POST", "/goog/cdp/execute", Some(&body));
+    }
+
+    /// Reads the first frame of a selector: what follows is about its document, until
+    /// [`Browser::leave_frame`].
+    pub fn enter_frame(&self, selector: &str) {
+        let Element(id) = self.find(selector);
+        self.ask("POST", "/frame", Some(&json!({ "id": { ELEMENT: id } })));
+    }
+
+    /// Returns to the page around the frame.
+    pub fn leave_frame(&self) {
+        self.ask("POST", "/frame", Some(&json!({ "id": null })));
     }
 
     /// Returns a picture of the page as PNG.

@@ -22,6 +22,10 @@ const PLACES: &[(&str, &[&str])] = &[
     ("limits", &["limits"]),
     ("object_store", &["object_store"]),
     ("console", &["console"]),
+    ("console.oidc", &["console oidc"]),
+    // It excludes `console.oidc`; the tests of its reader cover it.
+    ("console.proxy_auth", &[]),
+    ("console.groups", &["console oidc groups 0"]),
     ("heartbeat", &["heartbeat"]),
     ("delivery", &["delivery"]),
     ("delivery.heartbeat", &["delivery heartbeat"]),

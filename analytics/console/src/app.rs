@@ -8,12 +8,17 @@ use std::{
 use axum::response::Response;
 use hyper::{Method, header};
 use mailqos_base::lock::IgnorePoison as _;
-use mailqos_config::{Config, ConsoleOptions};
+use mailqos_config::{Config, ConsoleOptions, SingleSignOn};
 use mailqos_report::locale::Locale;
 
 use crate::{
     access::{
-        forms::FormSecret, sessions::Sessions, throttle::Throttle, users::Users, viewer::Viewer,
+        forms::FormSecret,
+        sessions::Sessions,
+        shared::SharedLinks,
+        throttle::Throttle,
+        users::{User, Users},
+        viewer::Viewer,
     },
     audit::{self, Audit},
     board::Keeper,
@@ -22,6 +27,7 @@ use crate::{
     language,
     render::{Pages, RenderError, Values, values},
     reports::jobs::Jobs,
+    sign_on::{self, Identity, provider::Provider},
 };
 
 /// The configuration, which is replaced when it is reloaded.
@@ -41,6 +47,10 @@ pub(crate) struct App {
     pub(crate) users: Users,
     /// Sessions.
     pub(crate) sessions: Sessions,
+    /// Revocable links.
+    pub(crate) shared: SharedLinks,
+    /// Identity provider.
+    pub(crate) provider: Option<Provider>,
     /// Failed sign-ins.
     pub(crate) throttle: Throttle,
     /// Secret of forms before the sign-in.
@@ -105,6 +115,79 @@ impl App {
         if self.is_tls() { "__Host-mailqos-form" } else { "mailqos-form" }
     }
 
+    /// Returns a `Set-Cookie` value that browsers also send when another site leads back.
+    pub(crate) fn lax_cookie(&self, name: &str, value: &str, max_age: i64) -> String {
+        let cookie = self.cookie(name, value, Some(max_age));
+        cookie.replacen("SameSite=Strict", "SameSite=Lax", 1)
+    }
+
+    /// Returns the address of the console, by the configuration: what a request claims as `Host`
+    /// must not decide where a provider leads users.
+    pub(crate) fn own_url(&self) -> String {
+        self.options.url.clone().unwrap_or_else(|| {
+            let scheme = if self.is_tls() { "https" } else { "http" };
+            format!("{scheme}://{}", self.options.listen)
+        })
+    }
+
+    /// Whether a page is shown because the user has signed out.
+    pub(crate) fn is_signed_out(&self, ask: &Ask) -> bool {
+        self.options.single_sign_on.is_some() && ask.query.get("out").is_some()
+    }
+
+    /// Returns the user whom a trusted proxy names.
+    pub(crate) fn named_by_proxy(&self, ask: &Ask) -> Option<Identity> {
+        match &self.options.single_sign_on {
+            Some(SingleSignOn::Proxy(options)) if ask.is_by_proxy => {
+                sign_on::named_by_proxy(options, &ask.headers)
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether a user can still sign in as before; a proxy must name the user in every request.
+    fn is_vouched(&self, ask: &Ask, user: &mut User) -> bool {
+        let Some(origin) = &user.origin else { return user.password.is_some() };
+        let options = self.options.single_sign_on.as_ref();
+        if !sign_on::is_current(options, origin) {
+            return false;
+        }
+        let Some(SingleSignOn::Proxy(proxy)) = options else { return true };
+        let identity = self.named_by_proxy(ask).filter(|identity| identity.origin == *origin);
+        let rights = identity.and_then(|it| sign_on::rights(&proxy.groups, &it.groups));
+        match rights {
+            Some(rights) => {
+                (user.role, user.tags) = rights;
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Whether the API tokens of a user are valid: those of single sign-on end if the user has not
+    /// signed in for a while.
+    fn has_valid_tokens(&self, user: &User) -> bool {
+        let Some(origin) = &user.origin else { return true };
+        let since = crate::clock::seconds() - user.signed_in_at.unwrap_or_default();
+        sign_on::is_current(self.options.single_sign_on.as_ref(), origin)
+            && since < sign_on::MAX_TOKEN_AGE
+    }
+
+    /// Returns the name of the cookie of a visitor with a revocable link.
+    pub(crate) fn link_cookie_name(&self) -> &'static str {
+        if self.is_tls() { "__Host-mailqos-link" } else { "mailqos-link" }
+    }
+
+    /// Whether a request may be that of a visitor with a revocable link. Forms before the sign-in
+    /// and pages with forms are not: without a referrer, browsers send forms with `Origin: null`.
+    pub(crate) fn is_shared(&self, ask: &Ask) -> bool {
+        let is_form =
+            ["/sign-in", "/welcome/", "/reports"].iter().any(|start| ask.path.starts_with(start));
+        let is_visit =
+            || ask.cookie(self.link_cookie_name()).is_some() && self.signed_in(ask).is_none();
+        ask.path.starts_with("/shared/") || (!is_form && is_visit())
+    }
+
     /// Returns a `Set-Cookie` value; without a lifetime, the cookie ends with the browser.
     pub(crate) fn cookie(&self, name: &str, value: &str, max_age: Option<i64>) -> String {
         let secure = if self.is_tls() { "; Secure" } else { "" };
@@ -112,7 +195,7 @@ impl App {
         format!("{name}={value}; Path=/; HttpOnly; SameSite=Strict{secure}{age}")
     }
 
-    /// Returns the user of a request: by its API token or its session.
+    /// Returns the viewer of a request: by its API token, its session, or a revocable link.
     pub(crate) fn viewer(&self, ask: &Ask) -> Option<Viewer> {
         if let Some(value) = ask.header(header::AUTHORIZATION) {
             let (scheme, token) = value.split_once(' ')?;
@@ -120,13 +203,25 @@ impl App {
                 return None;
             }
             let (name, user, token) = self.users.by_token(token.trim())?;
+            if !self.has_valid_tokens(&user) {
+                return None;
+            }
             let mut viewer = Viewer::new(name, &user, None);
             viewer.role = viewer.role.min(token.role);
             return Some(viewer);
         }
+        self.signed_in(ask).or_else(|| {
+            let token = ask.cookie(self.link_cookie_name())?;
+            let link = self.shared.find(token)?;
+            Some(Viewer::of_link(&link, token, self.forms.token(token)))
+        })
+    }
+
+    /// Returns the user of a request by its session.
+    pub(crate) fn signed_in(&self, ask: &Ask) -> Option<Viewer> {
         let session = self.sessions.find(ask.cookie(self.cookie_name())?)?;
-        let user = self.users.get(&session.user)?;
-        let is_current = user.generation == session.generation && user.password.is_some();
+        let mut user = self.users.get(&session.user)?;
+        let is_current = user.generation == session.generation && self.is_vouched(ask, &mut user);
         is_current.then(|| Viewer::new(session.user, &user, Some(session.csrf)))
     }
 
@@ -220,6 +315,16 @@ impl App {
         self.pages.page(name, &self.locale(ask, viewer), viewer, found)
     }
 
+    /// Leads the browser to another page by a page of the console, and not by a redirect: after a
+    /// click on another site, browsers send `SameSite=Strict` cookies only then.
+    ///
+    /// # Errors
+    /// The template can't be rendered.
+    pub(crate) fn onward(&self, ask: &Ask, to: &str) -> Answer {
+        let found = values([("refresh", to.into())]);
+        Ok(respond::html(200, self.page("onward", ask, None, &found)?))
+    }
+
     /// Appends to the audit log.
     ///
     /// # Errors
@@ -255,6 +360,15 @@ impl App {
                 response.headers_mut().insert(header::WWW_AUTHENTICATE, scheme);
                 return response;
             }
+            // The link of a visitor was revoked; the next request leads to the sign-in.
+            Refusal::SignIn if self.is_shared(ask) => {
+                (403, "This link is not valid: it was revoked, has expired, or is incomplete.")
+            }
+            // A click on another site sends no cookie, but the page itself does.
+            Refusal::SignIn if ask.is_from_elsewhere() => {
+                let onward = self.onward(ask, safe(&ask.target));
+                return onward.unwrap_or_else(|refusal| self.refuse(ask, &refusal));
+            }
             Refusal::SignIn => return respond::redirect(&sign_in_for(ask)),
             Refusal::Forged => (
                 403,
@@ -266,7 +380,7 @@ impl App {
                 (503, "This is not available at the moment. Try again in a minute.")
             }
             Refusal::Internal(reason) => {
-                tracing::error!(%reason, path = %ask.path, "console: request failed");
+                tracing::error!(%reason, path = ask.path_for_log(), "console: request failed");
                 (500, "This failed; the reason is in the log of the program.")
             }
         };
@@ -277,6 +391,10 @@ impl App {
         let text = language::text(self.locale(ask, viewer.as_ref()).tag(), text);
         let found = values([("text", text.into())]);
         match self.page("problem", ask, viewer.as_ref(), &found) {
+            Ok(page) if matches!(refusal, Refusal::SignIn) => {
+                let forget = self.cookie(self.link_cookie_name(), "", Some(0));
+                respond::set_cookie(respond::html(status, page), &forget)
+            }
             Ok(page) => respond::html(status, page),
             Err(error) => {
                 tracing::error!(%error, "console: a page can't be rendered");
@@ -299,6 +417,15 @@ fn sign_in_for(ask: &Ask) -> String {
         return "/sign-in".to_owned();
     }
     let mut query = form_urlencoded::Serializer::new(String::new());
-    query.append_pair("next", &ask.path);
+    query.append_pair("next", safe(&ask.target));
     format!("/sign-in?{}", query.finish())
+}
+
+/// Returns a page of the console to lead to; others are replaced by the overview.
+pub(crate) fn safe(next: &str) -> &str {
+    // `//host`, `/\host` and control characters lead elsewhere in browsers.
+    let is_own = next.starts_with('/')
+        && !next.starts_with("//")
+        && next.chars().all(|c| c.is_ascii_graphic() && c != '\\');
+    if is_own { next } else { "/" }
 }

@@ -20,6 +20,7 @@ mod render;
 mod reports;
 mod routes;
 mod server;
+mod sign_on;
 
 pub use access::links::{LinkError, reset_link};
 pub use app::SharedConfig;

@@ -21,7 +21,7 @@ macro_rules! templates {
 }
 
 /// Templates of all pages.
-const TEMPLATES: [(&str, &str); 15] = templates![
+const TEMPLATES: [(&str, &str); 17] = templates![
     "layout",
     "overview",
     "tiles",
@@ -37,6 +37,8 @@ const TEMPLATES: [(&str, &str); 15] = templates![
     "reports",
     "report-form",
     "report",
+    "links",
+    "onward",
 ];
 
 /// A page can't be rendered.
@@ -100,6 +102,7 @@ impl Pages {
         insert("viewer", &viewer.map_or(Value::Null, describe));
         let look = viewer.and_then(|viewer| viewer.look.clone()).unwrap_or_default();
         insert("look", &look.into());
+        insert("refresh", &Value::Null);
         for (name, value) in values {
             insert(name, value);
         }
@@ -122,6 +125,7 @@ fn describe(viewer: &Viewer) -> Value {
         "name": viewer.name,
         "role": viewer.role.as_str(),
         "csrf": viewer.csrf,
+        "is_visitor": viewer.is_visitor,
         "manages_users": viewer.manages_users(),
         "is_operator": viewer.role >= Role::Operator,
     })

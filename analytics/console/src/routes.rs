@@ -49,11 +49,15 @@ pub(crate) fn router(app: Shared) -> Router {
         .route("/reports/made/{id}/view", read(pages::reports::made::view))
         .route("/reports/made/{id}/files/{file}", read(pages::reports::made::file))
         .route("/sign-in", form(pages::sign_in::show, pages::sign_in::send))
+        .route("/sign-in/oidc", read(pages::single_sign_on::begin))
+        .route("/sign-in/oidc/callback", read(pages::single_sign_on::finish))
         .route("/sign-out", send(pages::sign_in::leave))
         .route("/welcome/{token}", form(pages::welcome::show, pages::welcome::send))
         .route("/account", form(pages::account::show, pages::account::send))
         .route("/users", form(pages::users::show, pages::users::send))
         .route("/audit", read(pages::audit::show))
+        .route("/links", form(pages::shared::show, pages::shared::send))
+        .route("/shared/{token}", read(pages::shared::open))
         .route("/assets/{name}", read(pages::asset))
         .route("/health", read(pages::health))
         .route("/events", get(events::stream))
@@ -109,7 +113,8 @@ fn handler(
 
 fn answer(app: &App, ask: &Ask, page: Page) -> Response {
     let answer = app.check_origin(ask).and_then(|()| page(app, ask));
-    answer.unwrap_or_else(|refusal| app.refuse(ask, &refusal))
+    let response = answer.unwrap_or_else(|refusal| app.refuse(ask, &refusal));
+    if app.is_shared(ask) { pages::shared::without_referrer(response) } else { response }
 }
 
 /// Converts an error of rendering.

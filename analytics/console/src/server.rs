@@ -3,12 +3,15 @@
 use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use mailqos_base::lock::IgnorePoison as _;
-use mailqos_config::ConsoleOptions;
+use mailqos_config::{ConsoleOptions, SingleSignOn};
 use mailqos_model::UtcMicros;
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
 
 use crate::{
-    access::{forms::FormSecret, links, sessions::Sessions, throttle::Throttle, users::Users},
+    access::{
+        forms::FormSecret, links, sessions::Sessions, shared::SharedLinks, throttle::Throttle,
+        users::Users,
+    },
     app::{App, SharedConfig},
     audit::Audit,
     board::Keeper,
@@ -20,6 +23,7 @@ use crate::{
     render::Pages,
     reports::jobs::Jobs,
     routes,
+    sign_on::provider::Provider,
 };
 
 /// How often the board is brought up to date.
@@ -157,10 +161,18 @@ fn open(config: SharedConfig, options: ConsoleOptions) -> Result<App, ConsoleErr
     let other = |error: &dyn std::fmt::Display| ConsoleError::Other(error.to_string());
     let folder = current.state.join("console");
     let folder = links::state_folder(&current).map_err(state(folder))?;
+    let provider = match &options.single_sign_on {
+        Some(SingleSignOn::OpenIdConnect(oidc)) => {
+            Some(Provider::new((**oidc).clone(), current.proxy.clone()))
+        }
+        _ => None,
+    };
     Ok(App {
         options,
+        provider,
         users: Users::open(&folder).map_err(|error| other(&error))?,
         sessions: Sessions::open(&folder),
+        shared: SharedLinks::open(&folder).map_err(|error| other(&error))?,
         throttle: Throttle::default(),
         forms: FormSecret::new().map_err(|error| other(&error))?,
         audit: Audit::open(&folder).map_err(state(folder.join("audit.jsonl")))?,

@@ -9,6 +9,7 @@ use super::{
     Problems, Table,
     key::{Defaulted, Optional, key},
     reference::Key,
+    single_sign_on::{self, SingleSignOn},
 };
 
 keys! {
@@ -26,6 +27,10 @@ keys! {
         allow_plaintext: Defaulted<bool> = key().default("false");
         /// IP addresses of reverse proxies whose `X-Forwarded-For` names the client.
         trusted_proxies: Defaulted<Vec<String>> = key().default("[]");
+        /// Sign-in at an identity provider (OpenID Connect).
+        oidc: Key = Key::table(&["console.oidc"]).otherwise("users have passwords");
+        /// Sign-in by a reverse proxy that names the user in a header field.
+        proxy_auth: Key = Key::table(&["console.proxy_auth"]).otherwise("users have passwords");
     }
 }
 
@@ -45,6 +50,8 @@ pub struct ConsoleOptions {
     pub allow_plaintext: bool,
     /// Reverse proxies whose `X-Forwarded-For` names the client.
     pub trusted_proxies: Vec<IpAddr>,
+    /// How users sign in without a password of the console.
+    pub single_sign_on: Option<SingleSignOn>,
 }
 
 /// Port of the console.
@@ -59,12 +66,18 @@ impl Default for ConsoleOptions {
             key: None,
             allow_plaintext: false,
             trusted_proxies: Vec::new(),
+            single_sign_on: None,
         }
     }
 }
 
 /// Reads the table, if there is one.
-pub(super) fn read(root: &mut Table, name: &Key, problems: &mut Problems) -> ConsoleOptions {
+pub(super) fn read(
+    root: &mut Table,
+    name: &Key,
+    plaintext: bool,
+    problems: &mut Problems,
+) -> ConsoleOptions {
     let mut table = root.table_or_empty(name, problems);
     let usual = ConsoleOptions::default();
     let text = table.read(&CONSOLE.listen, problems);
@@ -118,8 +131,22 @@ pub(super) fn read(root: &mut Table, name: &Key, problems: &mut Problems) -> Con
             ),
         }
     }
+    let single_sign_on = single_sign_on::read(
+        &mut table,
+        (&CONSOLE.oidc, &CONSOLE.proxy_auth),
+        (!trusted_proxies.is_empty(), plaintext),
+        problems,
+    );
     table.finish(problems);
-    ConsoleOptions { listen, url, certificate, key, allow_plaintext, trusted_proxies }
+    ConsoleOptions {
+        listen,
+        url,
+        certificate,
+        key,
+        allow_plaintext,
+        trusted_proxies,
+        single_sign_on,
+    }
 }
 
 #[cfg(test)]
@@ -136,6 +163,23 @@ mod tests {
     fn invalid_options_are_reported_with_their_remedy() {
         for (text, words) in [
             ("listen = \"8025\"", "is not a valid address with a port"),
+            (
+                "[console.proxy_auth]\nuser_header = \"Remote-User\"\ngroups_header = \"G\"\n\
+                 groups = [{ group = \"*\" }]",
+                "anyone could send the header fields",
+            ),
+            (
+                "[console.oidc]\nissuer = \"http://login.example.com\"\nclient_id = \"a\"\n\
+                 groups = [{ group = \"*\" }]",
+                "needs an address with https://",
+            ),
+            ("[console.oidc]\nissuer = \"https://login.example.com\"\nclient_id = \"a\"", "groups"),
+            (
+                "trusted_proxies = [\"127.0.0.1\"]\n[console.oidc]\nissuer = \"https://a.example\"\n\
+                 client_id = \"a\"\ngroups = [{ group = \"*\" }]\n[console.proxy_auth]\n\
+                 user_header = \"U\"\ngroups_header = \"G\"\ngroups = [{ group = \"*\" }]",
+                "not with both",
+            ),
             ("url = \"mailqos.example.com\"", "is not a valid address of a web site"),
             ("url = \"https://a.example/path\"", "is not a valid address of a web site"),
             ("certificate = \"c.pem\"", "key"),

@@ -30,6 +30,7 @@ pub mod reference;
 mod server;
 mod service_level;
 mod sign_in;
+mod single_sign_on;
 mod table;
 mod target;
 mod test_options;
@@ -66,6 +67,7 @@ pub use server::SubmissionProtocol;
 pub use service_level::{
     Holidays, LevelPeriod, Percent, ServiceHours, ServiceLevel, Target as LevelTarget,
 };
+pub use single_sign_on::{Group, GroupRole, OidcOptions, ProxyAuthOptions, SingleSignOn};
 pub use table::{Node, Source, Table, did_you_mean, nearest, parse};
 pub use target::{
     DeliveryOptions, EmailTarget, Existing, FilesPlace, FilesTarget, FtpData, FtpEncoding, Sftp,

@@ -315,7 +315,7 @@ fn top_of_file(
         maintenance: Vec::new(),
         limits: limits(root, problems),
         metrics: metrics(root, problems),
-        console: console::read(root, &ROOT_MORE.console, problems),
+        console: console::read(root, &ROOT_MORE.console, plaintext, problems),
         references: references(root, problems),
         heartbeat: heartbeat::read(root, &ROOT_MORE.heartbeat, plaintext, problems),
         targets: BTreeMap::new(),

@@ -26,6 +26,7 @@ mod imap;
 mod log;
 mod mailboxes;
 mod oauth;
+pub mod oidc;
 mod pop3;
 mod s3;
 mod sasl;

@@ -1,6 +1,8 @@
 //! Tokens of forms before anyone is signed in: derived from a cookie and a secret of the running
 //! program, so that nothing has to be remembered per visitor.
 
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use ring::hmac;
 use subtle::ConstantTimeEq as _;
 
 use super::{NoRandomness, fingerprint, random_text};
@@ -21,6 +23,12 @@ impl FormSecret {
     pub(crate) fn token(&self, cookie: &str) -> String {
         // Secret and cookie have fixed lengths and alphabets.
         fingerprint(&format!("{}{cookie}", self.0))
+    }
+
+    /// Returns the proof that this program wrote a text into a cookie.
+    pub(crate) fn seal(&self, text: &str) -> String {
+        let key = hmac::Key::new(hmac::HMAC_SHA256, self.0.as_bytes());
+        URL_SAFE_NO_PAD.encode(hmac::sign(&key, text.as_bytes()))
     }
 
     /// Whether a form contains the token for the visitor's cookie.

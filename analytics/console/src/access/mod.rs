@@ -5,6 +5,7 @@ pub(crate) mod forms;
 pub(crate) mod links;
 pub(crate) mod password;
 pub(crate) mod sessions;
+pub(crate) mod shared;
 pub(crate) mod throttle;
 pub(crate) mod users;
 pub(crate) mod viewer;

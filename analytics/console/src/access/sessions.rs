@@ -38,11 +38,20 @@ pub(crate) struct Session {
     pub(crate) since: i64,
     /// Time of the last request, in seconds since 1970.
     pub(crate) seen: i64,
+    /// Longest life, in seconds.
+    #[serde(default = "longest")]
+    pub(crate) max_age: i64,
+}
+
+fn longest() -> i64 {
+    MAX_AGE
 }
 
 impl Session {
     fn is_over(&self, now: i64) -> bool {
-        now - self.seen > MAX_IDLE || now - self.since > MAX_AGE || self.since > now + MAX_IDLE
+        now - self.seen > MAX_IDLE
+            || now - self.since > self.max_age.min(MAX_AGE)
+            || self.since > now + MAX_IDLE
     }
 }
 
@@ -69,9 +78,23 @@ impl Sessions {
     /// # Errors
     /// The system has no random numbers.
     pub(crate) fn start(&self, user: &str, generation: u64) -> Result<String, NoRandomness> {
+        self.start_for(user, generation, MAX_AGE)
+    }
+
+    /// Starts a session of at most this many seconds with a new id, and returns the id.
+    ///
+    /// # Errors
+    /// The system has no random numbers.
+    pub(crate) fn start_for(
+        &self,
+        user: &str,
+        generation: u64,
+        max_age: i64,
+    ) -> Result<String, NoRandomness> {
         let (id, csrf) = (random_text()?, random_text()?);
         let now = crate::clock::seconds();
-        let session = Session { user: user.to_owned(), csrf, generation, since: now, seen: now };
+        let user_name = user.to_owned();
+        let session = Session { user: user_name, csrf, generation, since: now, seen: now, max_age };
         let mut all = self.all.lock().ignore_poison();
         all.retain(|_, session| !session.is_over(now));
         let mut own: Vec<(i64, String)> = all
@@ -157,9 +180,12 @@ mod tests {
             generation: 0,
             since: 1_000,
             seen: 1_000,
+            max_age: MAX_AGE,
         };
         assert!(!session.is_over(1_000 + MAX_IDLE));
         assert!(session.is_over(1_001 + MAX_IDLE));
+        let short = Session { max_age: 100, ..session.clone() };
+        assert!(!short.is_over(1_100) && short.is_over(1_101));
         let busy = Session { seen: 1_000 + MAX_AGE, ..session };
         assert!(busy.is_over(1_001 + MAX_AGE));
     }

@@ -56,6 +56,12 @@ pub(crate) struct User {
     /// Appearance, `light` or `dark`; `None`: the browser's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) look: Option<String>,
+    /// Provider of single sign-on and the id of the user there; `None`: the user has a password.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) origin: Option<String>,
+    /// Time of the last single sign-on, in seconds since 1970.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) signed_in_at: Option<i64>,
     /// Time of creation, in seconds since 1970.
     pub(crate) created_at: i64,
     /// Number that sessions carry: those with a lower one have ended.
@@ -90,6 +96,8 @@ impl User {
             password: None,
             language: None,
             look: None,
+            origin: None,
+            signed_in_at: None,
             created_at,
             // Another user of the same name, who was removed, had a lower one.
             generation: u64::try_from(created_at).unwrap_or_default(),

@@ -2,8 +2,15 @@
 
 use std::collections::BTreeSet;
 
-use super::users::{Role, User};
+use super::{
+    fingerprint,
+    shared::SharedLink,
+    users::{Role, User},
+};
 use crate::board::Entry;
+
+/// Characters of the hash of a link by which its visitors are named.
+const LINK_CHARACTERS: usize = 24;
 
 /// The user of a request.
 #[derive(Debug, Clone)]
@@ -21,6 +28,8 @@ pub(crate) struct Viewer {
     /// Token that its forms contain; `None` for API tokens, which browsers don't send
     /// automatically.
     pub(crate) csrf: Option<String>,
+    /// Whether it is a visitor with a revocable link, who has no account.
+    pub(crate) is_visitor: bool,
 }
 
 /// The user that asked for a report, and the tags that it was restricted to: with other rights, the
@@ -43,6 +52,21 @@ impl Viewer {
             language: user.language.clone(),
             look: user.look.clone(),
             csrf,
+            is_visitor: false,
+        }
+    }
+
+    /// Returns the viewer of a revocable link. Its name is that of no user and no other link.
+    pub(crate) fn of_link(link: &SharedLink, token: &str, csrf: String) -> Self {
+        let hash: String = fingerprint(token).chars().take(LINK_CHARACTERS).collect();
+        Self {
+            name: format!("link: {hash}"),
+            role: Role::Viewer,
+            tags: Some(BTreeSet::from([link.tag.clone()])),
+            language: None,
+            look: None,
+            csrf: Some(csrf),
+            is_visitor: true,
         }
     }
 

@@ -27,6 +27,8 @@ pub(crate) struct Ask {
     pub(crate) method: Method,
     /// Path, as sent.
     pub(crate) path: String,
+    /// Path and query, as sent.
+    pub(crate) target: String,
     /// Fields of the query.
     pub(crate) query: Fields,
     /// Fields of the form that was sent.
@@ -37,6 +39,8 @@ pub(crate) struct Ask {
     pub(crate) headers: HeaderMap,
     /// Address of the client.
     pub(crate) client: IpAddr,
+    /// Whether a trusted proxy sent the request.
+    pub(crate) is_by_proxy: bool,
 }
 
 impl Ask {
@@ -59,6 +63,23 @@ impl Ask {
             .find_map(|(key, value)| (key == name && !value.is_empty()).then_some(value))
     }
 
+    /// Returns the path without the tokens of links.
+    pub(crate) fn path_for_log(&self) -> &str {
+        let secret = ["/shared/", "/welcome/"];
+        secret.into_iter().find(|start| self.path.starts_with(start)).unwrap_or(&self.path)
+    }
+
+    /// Whether the request is a click on another site (W3C Fetch Metadata).
+    pub(crate) fn is_from_elsewhere(&self) -> bool {
+        let is = |name: &str, value: &str| {
+            self.headers.get(name).is_some_and(|found| found.as_bytes() == value.as_bytes())
+        };
+        self.method == Method::GET
+            && !self.is_api()
+            && is("sec-fetch-site", "cross-site")
+            && is("sec-fetch-mode", "navigate")
+    }
+
     /// Whether the request is for the API, which answers in JSON.
     pub(crate) fn is_api(&self) -> bool {
         is_api(&self.path)
@@ -76,10 +97,13 @@ impl<S: Send + Sync> FromRequest<S> for Ask {
     async fn from_request(request: Request, state: &S) -> Result<Self, Response> {
         let (mut parts, body) = request.into_parts();
         let path = parts.uri.path().to_owned();
+        let target = parts.uri.path_and_query().map_or_else(String::new, ToString::to_string);
         let is_long = parts.uri.path_and_query().is_some_and(|it| it.as_str().len() > MAX_TARGET);
         if is_long {
             return Err(respond::plain(414, "The address is too long."));
         }
+        let is_by_proxy =
+            parts.extensions.get::<Peer>().is_some_and(|peer| peer.proxies.contains(&peer.address));
         let client = match parts.extensions.get::<Peer>() {
             Some(peer) => client(peer.address, &parts.headers, &peer.proxies),
             None => IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED),
@@ -95,11 +119,13 @@ impl<S: Send + Sync> FromRequest<S> for Ask {
         Ok(Self {
             method: parts.method,
             path,
+            target,
             query: Fields::parse(parts.uri.query().unwrap_or_default().as_bytes()),
             form,
             parts: named,
             headers: parts.headers,
             client,
+            is_by_proxy,
         })
     }
 }

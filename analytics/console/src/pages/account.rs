@@ -34,6 +34,9 @@ struct Said<'a> {
 /// Shows the page.
 pub(crate) fn show(app: &App, ask: &Ask) -> Answer {
     let viewer = app.require(ask)?;
+    if viewer.is_visitor {
+        return Err(Refusal::NotFound);
+    }
     page(app, ask, &viewer, &Said::default())
 }
 
@@ -77,6 +80,7 @@ fn page(app: &App, ask: &Ask, viewer: &Viewer, said: &Said<'_>) -> Answer {
         ("days", json!(DAYS)),
         ("scope", json!(scope.join(", "))),
         ("sees_all", json!(user.tags.is_none())),
+        ("has_password", json!(user.password.is_some())),
         ("min", json!(password::MIN_PASSWORD)),
     ]);
     let status = if said.problem.is_empty() { 200 } else { 422 };
@@ -86,6 +90,9 @@ fn page(app: &App, ask: &Ask, viewer: &Viewer, said: &Said<'_>) -> Answer {
 /// Changes the account.
 pub(crate) fn send(app: &App, ask: &Ask) -> Answer {
     let viewer = app.require_form(ask)?;
+    if viewer.is_visitor {
+        return Err(Refusal::NotFound);
+    }
     match ask.form.text("action") {
         "display" => display(app, ask, &viewer),
         "password" => change_password(app, ask, &viewer),

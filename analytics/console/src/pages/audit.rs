@@ -24,6 +24,8 @@ fn action<'a>(tag: &str, action: &'a str) -> &'a str {
         "user_added" => text(tag, "Added a user"),
         "user_changed" => text(tag, "Changed a user"),
         "user_removed" => text(tag, "Removed a user"),
+        "view_link_added" => text(tag, "Added a link"),
+        "view_link_revoked" => text(tag, "Revoked a link"),
         "link_issued" => text(tag, "Issued a one-time link"),
         other => other,
     }

@@ -6,7 +6,10 @@ pub(crate) mod monitor;
 pub(crate) mod overview;
 pub(crate) mod reports;
 pub(crate) mod rows;
+pub(crate) mod shared;
 pub(crate) mod sign_in;
+mod sign_in_form;
+pub(crate) mod single_sign_on;
 pub(crate) mod users;
 pub(crate) mod welcome;
 

@@ -1,48 +1,24 @@
 //! Signing in and out.
 
-use serde_json::json;
-
-use super::{check_form_token, form_token, words};
+use super::{check_form_token, sign_in_form::form, words};
 use crate::{
     access::password,
-    app::{Answer, App, Refusal},
+    app::{Answer, App, Refusal, safe},
     http::{request::Ask, respond},
-    render::values,
 };
 
 /// Shows the form.
 pub(crate) fn show(app: &App, ask: &Ask) -> Answer {
-    if app.viewer(ask).is_some() {
+    if app.signed_in(ask).is_some() {
         return Ok(respond::redirect("/"));
     }
+    // After signing out, the proxy would immediately sign the user in again.
+    if !app.is_signed_out(ask)
+        && let Some(answer) = super::single_sign_on::by_proxy(app, ask)
+    {
+        return answer;
+    }
     form(app, ask, (200, ""))
-}
-
-fn form(app: &App, ask: &Ask, (status, problem): (u16, &str)) -> Answer {
-    let (token, cookie) = form_token(app, ask)?;
-    let next = ask.query.get("next").unwrap_or_else(|| ask.form.text("next"));
-    let found = values([
-        ("csrf", json!(token)),
-        ("problem", json!(problem)),
-        ("user", json!(ask.form.text("user"))),
-        ("next", json!(safe(next))),
-        ("is_new", json!(!app.users.has_administrator())),
-    ]);
-    let page = app.page("sign-in", ask, None, &found)?;
-    let response = respond::html(status, page);
-    Ok(match cookie {
-        Some(cookie) => respond::set_cookie(response, &cookie),
-        None => response,
-    })
-}
-
-/// Returns a page of the console to lead to; others are replaced by the overview.
-fn safe(next: &str) -> &str {
-    // `//host`, `/\host` and control characters lead elsewhere in browsers.
-    let is_own = next.starts_with('/')
-        && !next.starts_with("//")
-        && next.chars().all(|c| c.is_ascii_graphic() && c != '\\');
-    if is_own { next } else { "/" }
 }
 
 /// Signs in.
@@ -85,7 +61,8 @@ pub(crate) fn leave(app: &App, ask: &Ask) -> Answer {
         app.sessions.end(id);
     }
     let cookie = app.cookie(app.cookie_name(), "", Some(0));
-    Ok(respond::set_cookie(respond::redirect("/sign-in"), &cookie))
+    let to = if app.options.single_sign_on.is_some() { "/sign-in?out=1" } else { "/sign-in" };
+    Ok(respond::set_cookie(respond::redirect(to), &cookie))
 }
 
 #[cfg(test)]

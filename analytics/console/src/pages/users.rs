@@ -49,6 +49,7 @@ fn page(app: &App, ask: &Ask, viewer: &Viewer, said: &Said<'_>) -> Answer {
             json!({
                 "name": name, "role": user.role.as_str(), "tags": tags,
                 "sees_all": user.tags.is_none(), "has_password": user.password.is_some(),
+                "is_sso": user.origin.is_some(),
                 "tokens": user.tokens.len(), "is_self": *name == viewer.name,
             })
         })
@@ -75,7 +76,7 @@ fn page(app: &App, ask: &Ask, viewer: &Viewer, said: &Said<'_>) -> Answer {
 }
 
 /// Returns the address of the console as the browser knows it.
-fn base(app: &App, ask: &Ask) -> String {
+pub(super) fn base(app: &App, ask: &Ask) -> String {
     let host = ask.header(hyper::header::HOST).unwrap_or_default();
     let scheme = if app.is_tls() { "https" } else { "http" };
     app.options.url.clone().unwrap_or_else(|| format!("{scheme}://{host}"))
@@ -105,6 +106,9 @@ pub(crate) fn send(app: &App, ask: &Ask) -> Answer {
             let scope = tags.iter().flatten().cloned().collect::<Vec<_>>().join(", ");
             app.audit(ask, &viewer.name, ("user_changed", name, &detail(role, &scope)))?;
             app.users.update(name, |user: &mut User| {
+                if user.origin.is_some() {
+                    return Err(UsersError::Refused("groups decide what this user may do"));
+                }
                 (user.role, user.tags) = (role, tags);
                 Ok(())
             })
@@ -174,7 +178,8 @@ fn add(app: &App, ask: &Ask, viewer: &Viewer) -> Answer {
 }
 
 fn new_link(app: &App, ask: &Ask, viewer: &Viewer, name: &str) -> Answer {
-    let user = app.users.get(name).ok_or(Refusal::NotFound)?;
+    let user = app.users.get(name).filter(|user| user.origin.is_none());
+    let user = user.ok_or(Refusal::NotFound)?;
     app.audit(ask, &viewer.name, ("link_issued", name, ""))?;
     links::revoke(&app.folder, name);
     issue(app, ask, viewer, (name, user.role, user.tags))

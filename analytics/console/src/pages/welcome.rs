@@ -91,6 +91,7 @@ pub(crate) fn send(app: &App, ask: &Ask) -> Answer {
             (entry.role, entry.tags) = (Role::Administrator, None);
         }
         entry.password = Some(hash);
+        entry.origin = None;
         // Sessions and tokens end: someone else may know the old password.
         entry.generation += 1;
         entry.tokens.clear();

@@ -24,6 +24,7 @@ use crate::{
         SubmissionKeys, TrustKeys,
     },
     service_level::{LevelKeys, PERCENTILES},
+    single_sign_on::{GroupKeys, OidcKeys, ProxyAuthKeys},
     target::{
         DeliveryKeys, FilesKeys, FolderKeys, FtpServerKeys, KIND, MailKeys, PatienceKeys,
         RecipientKeys, ServerFilesKeys, SftpKeys, SmbKeys, StoreKeys, TemporaryKeys, UrlKeys,
@@ -72,6 +73,24 @@ pub const CONFIGURATION: Reference = Reference {
             head: "[console]",
             about: "The web console, `mailqos-analytics serve`. Without `certificate`, it only listens on addresses of this machine, unless `allow_plaintext` is set.",
             keys: &[ConsoleKeys::KEYS],
+        },
+        Shape {
+            id: "console.oidc",
+            head: "[console.oidc]",
+            about: "Sign-in at an identity provider by OpenID Connect: authorisation code with PKCE. The provider redirects to `url` followed by `/sign-in/oidc/callback`.",
+            keys: &[OidcKeys::KEYS, TrustKeys::KEYS],
+        },
+        Shape {
+            id: "console.proxy_auth",
+            head: "[console.proxy_auth]",
+            about: "Sign-in by a reverse proxy that names the user in a header field, such as Authelia or oauth2-proxy.",
+            keys: &[ProxyAuthKeys::KEYS],
+        },
+        Shape {
+            id: "console.groups",
+            head: "[[console.oidc.groups]] and [[console.proxy_auth.groups]]",
+            about: "What the members of a group may do in the console.",
+            keys: &[GroupKeys::KEYS],
         },
         Shape {
             id: "delivery",
