@@ -30,7 +30,7 @@ use std::{
 use clap::{CommandFactory as _, Parser, Subcommand, builder::styling};
 use mailqos_config::{Config, Problems};
 use mailqos_lake::RemoteError;
-use mailqos_lake_tables::place::PlaceError;
+use mailqos_lake_tables::{Lake, LakeError, place::PlaceError};
 use mailqos_notify::template_process;
 use mailqos_report::media::{self, guard};
 use tokio::{runtime::Handle, task::block_in_place};
@@ -176,23 +176,36 @@ pub enum Failure {
     BrokenPipe,
 }
 
+/// Opens the lake of `--data` or of the configuration.
+fn lake(data: Option<&Path>, config: Option<&Config>) -> Result<Lake, Failure> {
+    located(mailqos_lake_tables::place::lake(data, config))
+}
+
 /// Returns the folder of the lake. A lake in an object store is mirrored to it first.
 fn place(data: Option<&Path>, config: Option<&Config>) -> Result<PathBuf, Failure> {
-    // Most commands are synchronous; only mirroring needs the network.
-    let folder = mailqos_lake_tables::place::folder(data, config);
-    let folder = match Handle::try_current() {
-        Ok(runtime) => block_in_place(|| runtime.block_on(folder)),
+    located(mailqos_lake_tables::place::folder(data, config))
+}
+
+/// Waits for the location of a lake: most commands are synchronous.
+fn located<T>(place: impl Future<Output = Result<T, PlaceError>>) -> Result<T, Failure> {
+    let found = match Handle::try_current() {
+        Ok(runtime) => block_in_place(|| runtime.block_on(place)),
         Err(_) => {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-            runtime.map_err(Failure::work)?.block_on(folder)
+            runtime.map_err(Failure::work)?.block_on(place)
         }
     };
-    folder.map_err(|error| match error {
+    found.map_err(|error| match error {
         PlaceError::Remote(RemoteError::Options { .. })
         | PlaceError::Unknown
         | PlaceError::Secret(_) => {
             Failure::usage(error, "see data and object_store in the configuration")
         }
+        PlaceError::Lake(LakeError::NotFound(_)) => Failure::usage(
+            error,
+            "set --data to the folder that contains samples/site=…/date=…; the probe creates the lake when it \
+             seals the first samples",
+        ),
         error => Failure::work(error),
     })
 }

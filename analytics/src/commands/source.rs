@@ -139,16 +139,8 @@ impl SourceArgs {
             };
             Failure::usage(&error, help)
         })?;
-        let folder = super::place(self.data.as_deref(), config.as_ref())?;
-        let lake = Lake::open(&folder)
-            .map_err(|error| match &error {
-                LakeError::NotFound(_) => Failure::usage(
-                    &error,
-                    "set --data to the folder that contains samples/site=…/date=…",
-                ),
-                _ => Failure::work(&error),
-            })?
-            .skip_corrupt(self.skip_corrupt);
+        let lake = super::lake(self.data.as_deref(), config.as_ref())?;
+        let lake = lake.skip_corrupt(self.skip_corrupt);
         let mut source = Source {
             lake,
             period,
@@ -192,7 +184,13 @@ impl Source {
                 .map(|monitor| monitor.id.to_string())
                 .collect()
         };
-        let in_period = self.lake.monitors(Some((&self.period).into())).map_err(lake_failure)?;
+        let period = || (&self.period).into();
+        // The names of all monitors are needed only for globs.
+        let is_glob = |pattern: &String| pattern.contains(['*', '?']);
+        let in_period = match patterns.iter().any(is_glob) {
+            true => self.lake.monitors(Some(period())).map_err(lake_failure)?,
+            false => BTreeSet::new(),
+        };
         // All monitors of the lake are read only if a pattern matches none in the period, because
         // that opens every file.
         let mut everywhere: Option<BTreeSet<String>> = None;
@@ -201,6 +199,12 @@ impl Source {
             let mut found: BTreeSet<String> = configured(pattern).into_iter().collect();
             let matching = |monitor: &str| mailqos_config::glob(pattern, monitor);
             found.extend(in_period.iter().map(|(_, m)| m.to_string()).filter(|m| matching(m)));
+            if !is_glob(pattern)
+                && found.is_empty()
+                && self.lake.has_monitor(pattern, |_| true, Some(period())).map_err(lake_failure)?
+            {
+                found.insert(pattern.clone());
+            }
             if found.is_empty() {
                 if everywhere.is_none() {
                     let all = self.lake.monitors(None).map_err(lake_failure)?;

@@ -15,8 +15,8 @@ use mailqos_base::files;
 use mailqos_config::{Config, Problems};
 use mailqos_delivery::outbox::{Outbox, OutboxError, Submitted, is_due};
 use mailqos_figures::{Period, PeriodError};
+use mailqos_lake_tables::LakeError;
 use mailqos_lake_tables::place::{self, PlaceError};
-use mailqos_lake_tables::{Lake, LakeError};
 use mailqos_model::{Micros, UtcMicros};
 use mailqos_notify::{Notification, Program};
 use mailqos_report::{
@@ -390,7 +390,7 @@ async fn make(
     due: Range<UtcMicros>,
 ) -> Result<bool, ScheduleError> {
     let (due, is_patient) = (due.start, now < due.end);
-    let folder = &place::folder(None, Some(config)).await?;
+    let lake = place::lake(None, Some(config)).await?;
     let _permit = MAKING.acquire().await;
     let calendar = definition.calendar(Some(config));
     let name = definition.period.as_deref().unwrap_or("last-month");
@@ -400,7 +400,6 @@ async fn make(
         .clone()
         .unwrap_or_else(|| config.state.join("reports").join(&definition.slug));
     let requests = tokio::task::block_in_place(|| -> Result<Option<Vec<_>>, ScheduleError> {
-        let lake = Lake::open(folder)?;
         let source = Source { lake: &lake, config: Some(config), now, made_at: None };
         let mut requests = Vec::new();
         let run = dispatch::Run { definition, period: &period, at: due };

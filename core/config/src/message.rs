@@ -80,9 +80,7 @@ impl FromToml for Bytes {
     fn from_toml(node: &Node) -> Result<Self, String> {
         if let Ok(bytes) = i64::from_toml(node) {
             if (1..1_000).contains(&bytes) {
-                return Err(format!(
-                    "{bytes} bytes are too few for a mail; did you mean \"{bytes}MB\"?"
-                ));
+                return Err(format!("{bytes} bytes are too few; did you mean \"{bytes}MB\"?"));
             }
             return u64::try_from(bytes)
                 .map(Self)
@@ -97,6 +95,9 @@ impl FromToml for Bytes {
             "m" | "mb" => 1e6,
             "kib" => 1024.0,
             "mib" => 1_048_576.0,
+            "g" | "gb" => 1e9,
+            "gib" => 1_073_741_824.0,
+            "t" | "tb" => 1e12,
             _ => return Err(format!("{text:?} is not {}", Self::expected())),
         };
         match number.parse::<f64>() {

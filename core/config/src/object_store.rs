@@ -7,9 +7,18 @@ use mailqos_model::AccountName;
 use super::{
     Config, Problems, Table,
     key::{Defaulted, Optional, key},
+    message::Bytes,
     reference::Key,
     value::reference,
 };
+
+keys! {
+    OBJECT_STORE_CACHE: ObjectStoreCacheKeys {
+        /// Largest size of the local cache for parts of the lake's files. What was used least
+        /// recently is removed from it; 0 keeps nothing.
+        cache: Optional<Bytes> = key().otherwise("10GB");
+    }
+}
 
 keys! {
     OBJECT_STORE: ObjectStoreKeys {
@@ -43,6 +52,8 @@ pub struct ObjectStoreOptions {
     pub ca_file: Option<PathBuf>,
     /// Whether the endpoint may use plain HTTP.
     pub allow_http: bool,
+    /// Largest size in bytes of the local cache for parts of the lake's files.
+    pub cache: Option<u64>,
 }
 
 /// Reads the table, if there is one. `account` reads the reference to an account.
@@ -53,7 +64,8 @@ pub(super) fn read(
     problems: &mut Problems,
 ) -> ObjectStoreOptions {
     let mut table = root.table_or_empty(key, problems);
-    let options = options(&mut table, config, problems);
+    let mut options = options(&mut table, config, problems);
+    options.cache = table.read(&OBJECT_STORE_CACHE.cache, problems).map(|Bytes(size)| size);
     table.finish(problems);
     options
 }
@@ -70,6 +82,7 @@ pub(super) fn options(
         account: reference(table, &OBJECT_STORE.account, "account", &config.accounts, problems),
         ca_file: table.read(&OBJECT_STORE.ca_file, problems),
         allow_http: table.read(&OBJECT_STORE.allow_http, problems),
+        cache: None,
     };
     if let Some(endpoint) = &options.endpoint
         && endpoint.starts_with("http://")

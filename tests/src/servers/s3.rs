@@ -2,7 +2,7 @@
 //! be made unavailable.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fmt::Write as _,
     io,
     net::SocketAddr,
@@ -62,6 +62,9 @@ pub struct StoreHabits {
     /// Keys in listings are URL-encoded without a request for it, as with Hitachi's platform
     /// (<https://github.com/minio/minio-go/issues/1723>).
     pub encoded_keys: bool,
+    /// Ranges are ignored, and the whole object is returned with 200: caches and small servers
+    /// (<https://github.com/apache/arrow-rs-object-store/issues/134>).
+    pub ignores_ranges: bool,
 }
 
 /// The access key id that is accepted.
@@ -82,6 +85,12 @@ struct Shared {
     refusing: AtomicBool,
     writes: AtomicU64,
     reads: AtomicU64,
+    /// Bytes of objects in answers.
+    read_bytes: AtomicU64,
+    /// The names of objects that were read.
+    read_names: Mutex<BTreeSet<String>>,
+    /// Objects that change after this many more reads of their parts.
+    replaced_after: Mutex<Option<(u64, String, Vec<u8>)>>,
     habits: StoreHabits,
     /// Objects whose names contain one of these are refused.
     refused: Mutex<Vec<String>>,
@@ -92,6 +101,8 @@ struct Shared {
     /// The code with which every request is refused.
     refusal: Mutex<Option<&'static str>>,
     requests: AtomicU64,
+    /// Objects that are listed but do not exist.
+    ghosts: Mutex<BTreeSet<String>>,
 }
 
 /// The running server; dropping it stops it.
@@ -177,6 +188,27 @@ impl ObjectStore {
     /// Returns how many objects were read in total.
     pub fn reads(&self) -> u64 {
         self.shared.reads.load(Ordering::SeqCst)
+    }
+
+    /// Returns how many bytes of objects were read in total.
+    pub fn read_bytes(&self) -> u64 {
+        self.shared.read_bytes.load(Ordering::SeqCst)
+    }
+
+    /// Returns the names of objects that were read since the last call.
+    pub fn take_read_names(&self) -> BTreeSet<String> {
+        std::mem::take(&mut *lock(&self.shared.read_names))
+    }
+
+    /// Replaces an object after this many more reads of any, as its probe may at any time.
+    pub fn replace_after(&self, reads: u64, name: &str, bytes: Vec<u8>) {
+        *lock(&self.shared.replaced_after) = Some((reads, name.to_owned(), bytes));
+    }
+
+    /// Lists an object that it does not have, as a store with late listings does after a deletion.
+    pub fn add_ghost(&self, name: &str) {
+        self.put(name, b"");
+        lock(&self.shared.ghosts).insert(name.to_owned());
     }
 
     /// Returns how many objects were written in total.
@@ -401,19 +433,12 @@ fn answer(request: &Request, shared: &Shared) -> Reply {
         return Reply::error("507 Insufficient Storage", "XMinioStorageFull");
     }
     let known = lock(&shared.objects).get(&request.path).cloned();
+    let known = known.filter(|_| !lock(&shared.ghosts).contains(&request.path));
     match request.method.as_str() {
         "GET" if request.query.contains_key("list-type") => list(request, shared),
         "GET" | "HEAD" => match known {
             None => Reply::error("404 Not Found", "NoSuchKey"),
-            Some(object) => Reply {
-                fields: {
-                    shared.reads.fetch_add(1, Ordering::SeqCst);
-                    let modified = http_date(object.modified);
-                    format!("{}Last-Modified: {modified}\r\n", shared.described(&object.e_tag))
-                },
-                body: object.bytes,
-                ..Reply::new("200 OK")
-            },
+            Some(object) => read(request, object, shared),
         },
         "PUT" if lock(&shared.refused).iter().any(|part| request.path.contains(part)) => {
             Reply::error("403 Forbidden", "AccessDenied")
@@ -461,6 +486,43 @@ fn answer(request: &Request, shared: &Shared) -> Reply {
         }
         _ => Reply::error("405 Method Not Allowed", "MethodNotAllowed"),
     }
+}
+
+/// Answers with an object, or with the range of it that was asked for.
+fn read(request: &Request, object: Object, shared: &Shared) -> Reply {
+    let modified = http_date(object.modified);
+    let mut fields = format!("{}Last-Modified: {modified}\r\n", shared.described(&object.e_tag));
+    let size = object.bytes.len();
+    let asked = request.http.field("range").filter(|_| !shared.habits.ignores_ranges);
+    let (status, body) = match asked.map(|range| bounds(range, size)) {
+        None => ("200 OK", object.bytes),
+        Some(None) => return Reply::error("416 Requested Range Not Satisfiable", "InvalidRange"),
+        Some(Some((from, to))) => {
+            let _ = write!(fields, "Content-Range: bytes {from}-{}/{size}\r\n", to - 1);
+            ("206 Partial Content", object.bytes[from..to].to_vec())
+        }
+    };
+    if request.method == "GET" {
+        shared.reads.fetch_add(1, Ordering::SeqCst);
+        shared.read_bytes.fetch_add(body.len() as u64, Ordering::SeqCst);
+        lock(&shared.read_names).insert(request.path.clone());
+        let mut replaced = lock(&shared.replaced_after);
+        if let Some((left, ..)) = &mut *replaced {
+            *left = left.saturating_sub(1);
+        }
+        if let Some((_, name, bytes)) = replaced.take_if(|(left, ..)| *left == 0) {
+            shared.put(&name, bytes);
+        }
+    }
+    Reply { fields, body, ..Reply::new(status) }
+}
+
+/// Returns the first and the end of a single range `bytes=first-last` (RFC 9110, section 14.1.2).
+fn bounds(range: &str, size: usize) -> Option<(usize, usize)> {
+    let (first, last) = range.strip_prefix("bytes=")?.split_once('-')?;
+    let first: usize = first.parse().ok()?;
+    let end = last.parse::<usize>().map_or(size, |last| (last + 1).min(size));
+    (first < end).then_some((first, end))
 }
 
 fn list(request: &Request, shared: &Shared) -> Reply {

@@ -2,16 +2,12 @@
 
 mod preview;
 
-use std::{
-    collections::BTreeSet,
-    path::{Path, PathBuf},
-    process::ExitCode,
-};
+use std::{collections::BTreeSet, path::PathBuf, process::ExitCode};
 
 use jiff::tz::TimeZone;
 use mailqos_config::{Config, did_you_mean, glob};
 use mailqos_figures::{Period, PeriodError};
-use mailqos_lake_tables::{Lake, LakeError};
+use mailqos_lake_tables::Lake;
 use mailqos_model::{UnknownWord, UtcMicros};
 use mailqos_report::{
     definition::{Definition, Format, Grouping},
@@ -217,7 +213,7 @@ fn documents(
 ) -> Result<(Definition, Period, Vec<Report>), Failure> {
     let definition = definition(args, config)?;
     let period = period(args, &definition, config, now)?;
-    let lake = lake(args.data.as_deref(), config)?.skip_corrupt(args.skip_corrupt);
+    let lake = super::lake(args.data.as_deref(), config)?.skip_corrupt(args.skip_corrupt);
     if !args.monitors.is_empty() || !args.site.is_empty() {
         known(&lake, config, &definition.selection)?;
     }
@@ -290,17 +286,6 @@ fn period(
     })
 }
 
-fn lake(data: Option<&Path>, config: Option<&Config>) -> Result<Lake, Failure> {
-    let folder = super::place(data, config)?;
-    Lake::open(&folder).map_err(|error| match &error {
-        LakeError::NotFound(_) => Failure::usage(
-            &error,
-            "the probe creates the lake when it seals the first samples; set --data DIR to use another lake",
-        ),
-        _ => Failure::work(&error),
-    })
-}
-
 /// Compares the data of a report with the lake.
 fn verify(args: &Verify, global: &Global) -> Result<ExitCode, Failure> {
     let unread = |error: std::io::Error| {
@@ -330,7 +315,7 @@ fn verify(args: &Verify, global: &Global) -> Result<ExitCode, Failure> {
         None => Some(global.load()?),
         Some(_) => None,
     };
-    let lake = lake(args.data.as_deref(), config.as_ref())?;
+    let lake = super::lake(args.data.as_deref(), config.as_ref())?;
     let differences = provenance.differences(&lake).map_err(|error| match error {
         ProvenanceError::Lake(error) => lake_failure(error),
         other => Failure::work(other),
@@ -375,12 +360,24 @@ fn known(lake: &Lake, config: Option<&Config>, selection: &Selection) -> Result<
             ));
         }
     }
-    let monitors = lake.monitors(None).map_err(lake_failure)?;
+    // All names are read only if needed, because that opens every file.
+    let mut everywhere = None;
     for pattern in &selection.monitors {
         let one = Selection { monitors: vec![pattern.clone()], sites: selection.sites.clone() };
-        let in_configuration =
-            config.is_some_and(|config| config.select(std::slice::from_ref(pattern)).is_ok());
-        if !in_configuration && !monitors.iter().any(|(site, id)| one.includes(config, site, id)) {
+        if config.is_some_and(|config| config.select(std::slice::from_ref(pattern)).is_ok()) {
+            continue;
+        }
+        let is_site = |site: &str| one.includes(config, site, pattern);
+        if !pattern.contains(['*', '?', ':'])
+            && lake.has_monitor(pattern, is_site, None).map_err(lake_failure)?
+        {
+            continue;
+        }
+        let monitors = match &mut everywhere {
+            Some(monitors) => monitors,
+            none => none.insert(lake.monitors(None).map_err(lake_failure)?),
+        };
+        if !monitors.iter().any(|(site, id)| one.includes(config, site, id)) {
             return Err(Failure::usage(
                 format!("{pattern:?} matches no monitor in the lake or the configuration"),
                 did_you_mean(pattern, monitors.iter().map(|(_, id)| &**id), || {

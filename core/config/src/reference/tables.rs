@@ -15,7 +15,7 @@ use crate::{
     maintenance::MaintenanceKeys,
     message::MessageKeys,
     monitor::{KindKeys, ObjectKeys, OwnMonitorKeys},
-    object_store::ObjectStoreKeys,
+    object_store::{ObjectStoreCacheKeys, ObjectStoreKeys},
     operator::OperatorKeys,
     proxy::ProxyKeys,
     read::{LimitKeys, MoreRootKeys, NAMED, RootKeys},
@@ -66,7 +66,7 @@ pub const CONFIGURATION: Reference = Reference {
             id: "object_store",
             head: "[object_store]",
             about: "How to reach the object store of `data`. Missing settings come from the environment, in the same form as for the cloud provider's own tools.",
-            keys: &[ObjectStoreKeys::KEYS],
+            keys: &[ObjectStoreKeys::KEYS, ObjectStoreCacheKeys::KEYS],
         },
         Shape {
             id: "console",

@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 
 use parquet::errors::ParquetError;
 
+use super::remote::RemoteError;
+
 /// Metadata key of the version of the columns.
 pub(super) const VERSION_KEY: &str = "mailqos.columns";
 /// Metadata key of the journal position.
@@ -23,6 +25,9 @@ pub enum LakeError {
         /// The system's error.
         source: std::io::Error,
     },
+    /// The object store that holds the file refused, or could not be reached.
+    #[error(transparent)]
+    Remote(#[from] RemoteError),
     /// The file is not a Parquet file, or is damaged.
     #[error("{path}: {source}", path = path.display())]
     Parquet {
@@ -75,6 +80,7 @@ impl LakeError {
         match self {
             Self::NotFound(_)
             | Self::Io { .. }
+            | Self::Remote(_)
             | Self::Unsupported { .. }
             | Self::Corrupt { .. }
             | Self::Column { .. }

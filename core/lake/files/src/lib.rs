@@ -30,9 +30,12 @@ pub use day_file::{DayWriter, Merged, SealedUpTo};
 pub use error::{LakeError, io_error};
 pub use lock::{LockError, SiteLock, this_process};
 pub use reader::{
-    DayReader, Salvaged, merge_into_day, open_sorted, read_day, read_sorted, rewrite_day, salvage,
+    DayReader, Salvaged, merge_into_day, open_sorted, read_day, read_day_bytes, read_sorted,
+    rewrite_day, salvage,
 };
-pub use remote::{Conditions, Habits, Mirrored, Object, Remote, RemoteError, Version};
+pub use remote::{
+    Cache, Conditions, Fetcher, Habits, Mirrored, Object, Remote, RemoteError, Traffic, Version,
+};
 pub use status::{
     AcknowledgementStatus, AlarmStatus, ChannelStatus, LastTest, MaintenanceStatus, MonitorState,
     MonitorStatus, ProbeStatus, STATUS_VERSION, Status, StatusError, status_path,

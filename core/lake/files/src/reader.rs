@@ -12,6 +12,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use bytes::Bytes;
 use jiff::civil::Date;
 use mailqos_model::{Hop, Micros, SiteName, UtcMicros};
 use parquet::{
@@ -20,7 +21,7 @@ use parquet::{
     data_type::{ByteArray, FixedLenByteArray, Int96},
     errors::ParquetError,
     file::{
-        reader::{FileReader as _, RowGroupReader},
+        reader::{ChunkReader, FileReader as _, RowGroupReader},
         serialized_reader::SerializedFileReader,
     },
     schema::types::{ColumnDescriptor, Type},
@@ -41,9 +42,9 @@ const DECRYPT: &str = "rewrite it without encryption, with the program that has 
     change it";
 
 /// Reads a day file, one row group at a time.
-pub struct DayReader<R: Record> {
+pub struct DayReader<R: Record, S: ChunkReader + 'static = File> {
     path: PathBuf,
-    reader: SerializedFileReader<File>,
+    reader: SerializedFileReader<S>,
     group: usize,
     rows: std::vec::IntoIter<R>,
 }
@@ -101,7 +102,9 @@ impl<R: Record> DayReader<R> {
     pub(super) fn file(&self) -> &SerializedFileReader<File> {
         &self.reader
     }
+}
 
+impl<R: Record, S: ChunkReader + 'static> DayReader<R, S> {
     fn next_group(&mut self) -> Result<bool, LakeError> {
         if self.group >= self.reader.num_row_groups() {
             return Ok(false);
@@ -112,7 +115,7 @@ impl<R: Record> DayReader<R> {
     }
 }
 
-impl<R: Record> Iterator for DayReader<R> {
+impl<R: Record, S: ChunkReader + 'static> Iterator for DayReader<R, S> {
     type Item = Result<R, LakeError>;
 
     fn next(&mut self) -> Option<Self::Item> {
@@ -141,6 +144,19 @@ pub fn read_day<R: Record>(path: &Path) -> Result<Vec<R>, LakeError> {
         Some(reader) => reader.collect(),
         None => Ok(Vec::new()),
     }
+}
+
+/// Reads all rows of a day file whose bytes are in memory, in file order. `path` is its name in
+/// errors.
+///
+/// # Errors
+/// They are not those of a day file, or can't be decoded by this program.
+pub fn read_day_bytes<R: Record>(path: &Path, bytes: Bytes) -> Result<Vec<R>, LakeError> {
+    if bytes.ends_with(&ENCRYPTED) {
+        return Err(unsupported(path, format!("its footer is encrypted; {DECRYPT}")));
+    }
+    let reader = guarded(path, || SerializedFileReader::new(bytes).map_err(parquet_error(path)))?;
+    DayReader { path: path.to_owned(), reader, group: 0, rows: Vec::new().into_iter() }.collect()
 }
 
 /// Reads all rows of a day file in the order of their keys and without duplicates, however the file
@@ -286,7 +302,7 @@ fn guarded<T>(path: &Path, read: impl FnOnce() -> Result<T, LakeError>) -> Resul
 
 fn read_group<R: Record>(
     path: &Path,
-    reader: &SerializedFileReader<File>,
+    reader: &SerializedFileReader<impl ChunkReader + 'static>,
     index: usize,
 ) -> Result<Vec<R>, LakeError> {
     guarded(path, || {

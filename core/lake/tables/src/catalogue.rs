@@ -23,6 +23,8 @@ pub(crate) struct Catalogue {
     pub(crate) files: Vec<LakeFile>,
     /// Skip corrupt files instead of failing.
     pub(crate) skip_corrupt: bool,
+    /// The files are objects of a store, for which reading threads wait most of the time.
+    pub(crate) is_remote: bool,
     pub(crate) skipped: Mutex<BTreeMap<PathBuf, String>>,
     pub(crate) doubles: Mutex<Doubles>,
 }
@@ -36,7 +38,8 @@ impl Catalogue {
         read: impl Fn(&LakeFile) -> Result<T, LakeError> + Sync,
     ) -> Result<Vec<(usize, Option<T>)>, LakeError> {
         let failed = AtomicBool::new(false);
-        let results = parallel::map(files, |file| {
+        let threads = if self.is_remote { parallel::WAITING } else { parallel::threads() };
+        let results = parallel::map_on(threads, files, |file| {
             // Work that was not started after a failure is not missing.
             if failed.load(Ordering::Relaxed) {
                 return None;

@@ -8,8 +8,9 @@ use std::{
     sync::Arc,
 };
 
-use mailqos_lake::{Hold, LakeError, Record as _};
+use mailqos_lake::{Hold, LakeError, Record as _, io_error};
 use mailqos_model::Sample;
+use polars::io::mmap::MmapBytesReader;
 use polars::prelude::{
     BooleanChunked, ChunkApply as _, Column as Frame, DataFrame, DataType, Int64Chunked,
     ParallelStrategy, ParquetReader, PolarsError, PolarsResult, SerReader as _, StringChunked,
@@ -19,10 +20,9 @@ use polars::prelude::{
 use super::{
     decoder::{Coded, Columns, Words},
     durations::Durations,
-    footer::{
-        Footer, LakeFile, Wanted, all_null, corrupt, encrypted, groups_of, guarded, identity,
-        is_of, open,
-    },
+    footer::{Footer, LakeFile, Wanted, all_null, corrupt, encrypted, groups_of, guarded, is_of},
+    object::renewed,
+    source::Source,
 };
 
 /// Columns of some row groups of a file. Columns in the probe's encoding use our own decoder, all
@@ -68,10 +68,19 @@ pub(crate) fn decode(
     columns: &[&str],
     wanted: &Wanted,
 ) -> Result<Option<Decoded>, LakeError> {
-    let source = open(file)?;
+    renewed(file, || decode_once(file, known, columns, wanted))
+}
+
+fn decode_once(
+    file: &LakeFile,
+    known: Option<&Footer>,
+    columns: &[&str],
+    wanted: &Wanted,
+) -> Result<Option<Decoded>, LakeError> {
+    let mut source = Source::open(file)?;
     let read;
     let footer = match known {
-        Some(known) if known.of.is_some() && known.of == identity(&source) => known,
+        Some(known) if known.of.is_some() && known.of == source.identity() => known,
         _ => {
             read = Footer::read(file, &source)?;
             &read
@@ -91,6 +100,22 @@ pub(crate) fn decode(
     if let Some(name) = columns.iter().find(|name| locked(name)) {
         return Err(encrypted(file, &format!("column {name}")));
     }
+    let nothing_but_nulls = |name: &str| {
+        let mut kept = metadata.row_groups().iter().zip(&needed).filter(|(_, needed)| **needed);
+        kept.all(|(group, _)| {
+            let mut leaves = group.columns().iter().filter(|chunk| is_of(chunk, name));
+            leaves.all(all_null)
+        })
+    };
+    let says_nothing = |name: &str| match name {
+        "monitor" | "started_at" | "outcome" => false,
+        "settled" => kept().all(|group| group.all_settled),
+        "tls_unverified" => kept().all(|group| group.all_verified),
+        name => nothing_but_nulls(name),
+    };
+    let columns: Vec<&str> = columns.iter().copied().filter(|name| !says_nothing(name)).collect();
+    source.load(file, metadata, &needed, &columns)?;
+    let blocks = source.blocks();
     let own = Columns::new(source, metadata, &needed);
     let mut decoded = Decoded {
         durations: BTreeMap::new(),
@@ -98,13 +123,6 @@ pub(crate) fn decode(
         words: BTreeMap::new(),
         codes: BTreeMap::new(),
         frame: DataFrame::empty(),
-    };
-    let nothing_but_nulls = |name: &str| {
-        let mut kept = metadata.row_groups().iter().zip(&needed).filter(|(_, needed)| **needed);
-        kept.all(|(group, _)| {
-            let mut leaves = group.columns().iter().filter(|chunk| is_of(chunk, name));
-            leaves.all(all_null)
-        })
     };
     // A damaged footer may claim any number of rows. Nulls and repeated words take no space in a
     // file, but timestamps do, so nothing is decoded here unless the timestamps can be.
@@ -116,15 +134,8 @@ pub(crate) fn decode(
         }
     }
     let mut rest = Vec::new();
-    for name in columns {
-        let says_nothing = match *name {
-            "started_at" if trusted => true,
-            "monitor" | "started_at" | "outcome" => false,
-            "settled" => kept().all(|group| group.all_settled),
-            "tls_unverified" => kept().all(|group| group.all_verified),
-            name => nothing_but_nulls(name),
-        };
-        if says_nothing || !own.has(name) {
+    for name in &columns {
+        if (*name == "started_at" && trusted) || !own.has(name) {
             continue;
         }
         // Columns that it can't decode, because of damage for example, are left to polars, which
@@ -154,8 +165,13 @@ pub(crate) fn decode(
         }
     }
     if !rest.is_empty() {
-        let source = open(file)?;
-        decoded.frame = guarded(file, "it", || by_polars(source, rest, &needed))?;
+        decoded.frame = match blocks {
+            None => {
+                let source = File::open(&file.path).map_err(io_error(&file.path))?;
+                guarded(file, "it", || by_polars(source, rest, &needed))?
+            }
+            Some(blocks) => guarded(file, "it", || by_polars(blocks.filled(), rest, &needed))?,
+        };
         if decoded.frame.height() != own.rows() {
             return Err(corrupt(file, "its columns differ in length"));
         }
@@ -163,7 +179,11 @@ pub(crate) fn decode(
     Ok(Some(decoded))
 }
 
-fn by_polars(source: File, columns: Vec<String>, needed: &[bool]) -> PolarsResult<DataFrame> {
+fn by_polars(
+    source: impl MmapBytesReader,
+    columns: Vec<String>,
+    needed: &[bool],
+) -> PolarsResult<DataFrame> {
     let mut reader = ParquetReader::new(source);
     // Some writers record their own in-memory types (dictionaries, large strings). Only the stored
     // type matters.

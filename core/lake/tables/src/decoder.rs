@@ -11,7 +11,7 @@
 //! which reads all of them and reports what is wrong with damaged ones. The format:
 //! <https://parquet.apache.org/docs/file-format/data-pages/encodings/>.
 
-use std::{fs::File, sync::Arc};
+use std::sync::Arc;
 
 use parquet::{
     basic::{ConvertedType, Encoding, LogicalType, Repetition, TimeUnit, Type},
@@ -25,7 +25,7 @@ use parquet::{
     schema::types::ColumnDescriptor,
 };
 
-use super::durations::Durations;
+use super::{durations::Durations, source::Source};
 
 /// Most rows that are allocated in advance: a damaged footer may claim any number.
 const ROOM: usize = 1 << 20;
@@ -34,7 +34,7 @@ const NOTHING: u32 = u32::MAX;
 
 /// Some row groups of a file.
 pub(crate) struct Columns<'a> {
-    file: Arc<File>,
+    file: Arc<Source>,
     metadata: &'a ParquetMetaData,
     properties: ReaderPropertiesPtr,
     groups: Vec<usize>,
@@ -43,7 +43,7 @@ pub(crate) struct Columns<'a> {
 
 impl<'a> Columns<'a> {
     /// Selects the row groups of a file that are marked as needed, one mark for each group.
-    pub(crate) fn new(file: File, metadata: &'a ParquetMetaData, needed: &[bool]) -> Self {
+    pub(crate) fn new(file: Source, metadata: &'a ParquetMetaData, needed: &[bool]) -> Self {
         let groups: Vec<usize> = (0..needed.len()).filter(|group| needed[*group]).collect();
         let rows =
             |group: &usize| usize::try_from(metadata.row_group(*group).num_rows()).unwrap_or(0);
@@ -629,6 +629,8 @@ impl<T> Coded<T> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
+
     use parquet::{
         basic::Compression,
         data_type::{ByteArray, ByteArrayType, Int64Type},
@@ -702,7 +704,8 @@ mod tests {
         std::fs::write(&path, file).expect("a file");
         let file = File::open(path).expect("a file");
         let metadata = ParquetMetaDataReader::new().parse_and_finish(&file).ok()?;
-        let columns = Columns::new(file, &metadata, &vec![true; metadata.num_row_groups()]);
+        let columns =
+            Columns::new(Source::File(file), &metadata, &vec![true; metadata.num_row_groups()]);
         let words = columns.words("word").map(|words| {
             let mut each = Vec::new();
             for (word, end) in words.runs() {
@@ -786,7 +789,7 @@ mod tests {
         std::fs::write(&path, file).expect("a file");
         let file = File::open(path).expect("a file");
         let metadata = ParquetMetaDataReader::new().parse_and_finish(&file).expect("a footer");
-        let columns = Columns::new(file, &metadata, &[true]);
+        let columns = Columns::new(Source::File(file), &metadata, &[true]);
         assert!(columns.durations("at").is_none() && columns.durations("word").is_none());
         assert!(columns.moments("took").is_none() && columns.words("took").is_none());
         assert!(columns.words("none").is_none() && !columns.has("none") && columns.has("took"));

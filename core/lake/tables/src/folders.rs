@@ -63,7 +63,7 @@ pub(crate) fn is_copy(site: &str, all: &BTreeSet<String>) -> bool {
 
 /// Returns the value of a partition. Other writers percent-encode characters other than letters and
 /// digits (`Main%20office`).
-fn unescaped(name: &str) -> String {
+pub(crate) fn unescaped(name: &str) -> String {
     let mut bytes = Vec::with_capacity(name.len());
     let mut rest = name.as_bytes();
     while let Some((first, after)) = rest.split_first() {

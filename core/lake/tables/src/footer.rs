@@ -2,16 +2,13 @@
 
 use std::{
     collections::BTreeSet,
-    fs::File,
-    io::{Read as _, Seek as _, SeekFrom},
     panic::{AssertUnwindSafe, catch_unwind},
     path::PathBuf,
     sync::Arc,
-    time::SystemTime,
 };
 
 use jiff::civil::Date;
-use mailqos_lake::{LakeError, io_error};
+use mailqos_lake::LakeError;
 use parquet::file::{
     metadata::{
         ColumnChunkMetaData, ParquetMetaData, ParquetMetaDataOptions, ParquetMetaDataReader,
@@ -20,14 +17,22 @@ use parquet::file::{
     statistics::Statistics,
 };
 
-use super::{metric::Column, query::SeriesQuery};
+use super::{
+    metric::Column,
+    object::{LakeObject, renewed},
+    query::SeriesQuery,
+    source::{Identity, Source},
+};
 
 /// A sample file.
 #[derive(Debug, Clone)]
 pub(crate) struct LakeFile {
     pub(crate) site: Arc<str>,
     pub(crate) date: Date,
+    /// Its path, or its address.
     pub(crate) path: PathBuf,
+    /// The object, if the lake is in an object store.
+    pub(crate) object: Option<Arc<LakeObject>>,
 }
 
 /// The requested monitors: by name, and between two names (the second one exclusive).
@@ -85,10 +90,6 @@ pub(crate) fn corrupt(file: &LakeFile, reason: impl ToString) -> LakeError {
     LakeError::Corrupt { path: file.path.clone(), reason: reason.to_string() }
 }
 
-pub(crate) fn open(file: &LakeFile) -> Result<File, LakeError> {
-    File::open(&file.path).map_err(io_error(&file.path))
-}
-
 /// Catches panics of decoders on malformed bytes.
 pub(crate) fn guarded<T, E: ToString>(
     file: &LakeFile,
@@ -109,27 +110,6 @@ pub(crate) struct Footer {
     pub(crate) of: Option<Identity>,
 }
 
-/// Distinguishes a file from another that replaces it: today's file is replaced while it is read.
-pub(crate) type Identity = (u64, u64, SystemTime);
-
-pub(crate) fn identity(source: &File) -> Option<Identity> {
-    let about = source.metadata().ok()?;
-    #[cfg(unix)]
-    let number = std::os::unix::fs::MetadataExt::ino(&about);
-    #[cfg(not(unix))]
-    let number = 0;
-    Some((number, about.len(), about.modified().ok()?))
-}
-
-/// Returns whether the footer of a file is encrypted: the file then ends with `PARE` instead of
-/// `PAR1`.
-fn is_encrypted(mut source: &File) -> bool {
-    let mut end = [0; 4];
-    let read = source.seek(SeekFrom::End(-4)).and_then(|_| source.read_exact(&mut end));
-    let is = read.is_ok() && &end == b"PARE";
-    source.rewind().is_ok() && is
-}
-
 pub(crate) fn encrypted(file: &LakeFile, what: &str) -> LakeError {
     LakeError::Unsupported {
         path: file.path.clone(),
@@ -141,13 +121,13 @@ pub(crate) fn encrypted(file: &LakeFile, what: &str) -> LakeError {
 
 impl Footer {
     /// Reads the footer. Encodings and sizes are not needed and would be a third of the work.
-    pub(crate) fn read(file: &LakeFile, source: &File) -> Result<Self, LakeError> {
+    pub(crate) fn read(file: &LakeFile, source: &Source) -> Result<Self, LakeError> {
         let options = ParquetMetaDataOptions::new()
             .with_encoding_stats_policy(ParquetStatisticsPolicy::SkipAll)
             .with_size_stats_policy(ParquetStatisticsPolicy::SkipAll);
         let reader = ParquetMetaDataReader::new().with_metadata_options(Some(options));
-        let of = identity(source);
-        if is_encrypted(source) {
+        let of = source.identity();
+        if source.is_encrypted() {
             return Err(encrypted(file, "its footer"));
         }
         let metadata = guarded(file, "its footer", || reader.parse_and_finish(source))?;
@@ -203,8 +183,10 @@ impl Footer {
 /// # Errors
 /// The file can't be read or is not a Parquet file.
 pub(crate) fn groups(file: &LakeFile) -> Result<(Vec<Group>, Footer), LakeError> {
-    let footer = Footer::read(file, &open(file)?)?;
-    Ok((groups_of(&footer.metadata), footer))
+    renewed(file, || {
+        let footer = Footer::read(file, &Source::open(file)?)?;
+        Ok((groups_of(&footer.metadata), footer))
+    })
 }
 
 /// Returns whether a chunk belongs to a column at the top level of the schema.

@@ -15,7 +15,7 @@ use std::{
 };
 
 use jiff::civil::Date;
-use mailqos_lake::{LakeError, Record as _, read_day};
+use mailqos_lake::{Fetcher, LakeError, Record as _, Traffic, read_day, read_day_bytes};
 use mailqos_model::{Event, MAX_DECLARATION_DELAY, UtcMicros};
 
 use super::{
@@ -24,7 +24,7 @@ use super::{
     declared::Declarations,
     folders::{entries, is_copy, is_day_file, partitions},
     footer::{self, Group, LakeFile, Wanted},
-    parallel, part,
+    object, parallel, part,
     query::SeriesQuery,
     series::Series,
 };
@@ -44,6 +44,15 @@ pub struct Lake {
     declarations: Mutex<Vec<(Range<UtcMicros>, Arc<Declarations>)>>,
     /// Files and folders named like copies of a site or a day, which were skipped.
     passed_over: Vec<PathBuf>,
+    /// The store, and the event files in it; `None` if the lake is in a folder.
+    stored: Option<Stored>,
+}
+
+/// A lake in an object store.
+#[derive(Debug)]
+struct Stored {
+    fetcher: Arc<Fetcher>,
+    events: Vec<LakeFile>,
 }
 
 impl Lake {
@@ -71,12 +80,42 @@ impl Lake {
                     continue;
                 };
                 let of_day = entries(&path)?.into_iter().filter(|path| is_day_file(path));
-                files.extend(of_day.map(|path| LakeFile { site: Arc::clone(&site), date, path }));
+                files.extend(of_day.map(|path| LakeFile {
+                    site: Arc::clone(&site),
+                    date,
+                    path,
+                    object: None,
+                }));
             }
         }
         files.sort_by(|a, b| (&a.site, a.date, &a.path).cmp(&(&b.site, b.date, &b.path)));
         let catalogue = Catalogue { files, ..Catalogue::default() };
-        Ok(Self { folder, catalogue, declarations: Mutex::default(), passed_over })
+        Ok(Self { folder, catalogue, declarations: Mutex::default(), passed_over, stored: None })
+    }
+
+    /// Opens a lake in an object store, by listings of its folders. Files are read when they are
+    /// needed, and only the parts of them that are.
+    ///
+    /// # Errors
+    /// The store refuses or can't be reached.
+    pub async fn of_store(fetcher: Arc<Fetcher>) -> Result<Self, LakeError> {
+        let samples = fetcher.list("samples").await?;
+        let events = fetcher.list(Event::FOLDER).await?;
+        let (files, mut passed_over) = object::day_files(&fetcher, "samples", samples);
+        let (events, others) = object::day_files(&fetcher, Event::FOLDER, events);
+        passed_over.extend(others);
+        Ok(Self {
+            folder: PathBuf::from(format!("{}/samples", fetcher.address())),
+            catalogue: Catalogue { files, is_remote: true, ..Catalogue::default() },
+            declarations: Mutex::default(),
+            passed_over,
+            stored: Some(Stored { fetcher, events }),
+        })
+    }
+
+    /// Returns what was transferred from the object store so far; `None` for a lake in a folder.
+    pub fn traffic(&self) -> Option<Traffic> {
+        self.stored.as_ref().map(|stored| stored.fetcher.traffic())
     }
 
     /// Skips corrupt files, which [`Lake::skipped`] then returns, instead of failing.
@@ -139,27 +178,47 @@ impl Lake {
     /// # Errors
     /// A file can't be read.
     pub fn events(&self, from: UtcMicros, to: UtcMicros) -> Result<Vec<SiteEvents>, LakeError> {
-        let folder = self.folder.with_file_name(Event::FOLDER);
-        let mut all = Vec::new();
         let (first, last) = (from.utc_date(), to.utc_date());
-        for (site, path) in partitions(&folder, "site")? {
-            let mut events = Vec::new();
-            for (date, path) in partitions(&path, "date")? {
-                if !date.parse::<Date>().is_ok_and(|date| (first..=last).contains(&date)) {
-                    continue;
-                }
-                let path = path.join(format!("{}.parquet", Event::FOLDER));
-                if path.exists() {
-                    events.extend(self.events_of(&path)?);
-                }
+        let mut all: Vec<SiteEvents> = Vec::new();
+        for file in self.event_files()? {
+            if !(first..=last).contains(&file.date) {
+                continue;
             }
-            events.retain(|event| (from..to).contains(&event.at));
-            events.sort_by_key(|event: &Event| event.at);
-            if !events.is_empty() {
-                all.push((Arc::from(site), events));
+            let events = self.events_of(&file)?;
+            match all.last_mut() {
+                Some((site, of_site)) if *site == file.site => of_site.extend(events),
+                _ => all.push((file.site, events)),
             }
         }
+        for (_, events) in &mut all {
+            events.retain(|event| (from..to).contains(&event.at));
+            events.sort_by_key(|event: &Event| event.at);
+        }
+        all.retain(|(_, events)| !events.is_empty());
         Ok(all)
+    }
+
+    /// Returns the event files, by site and date.
+    fn event_files(&self) -> Result<Vec<LakeFile>, LakeError> {
+        let name = format!("{}.parquet", Event::FOLDER);
+        if let Some(stored) = &self.stored {
+            let events = stored.events.iter().filter(|file| file.path.ends_with(&name));
+            return Ok(events.cloned().collect());
+        }
+        let folder = self.folder.with_file_name(Event::FOLDER);
+        let mut files = Vec::new();
+        for (site, path) in partitions(&folder, "site")? {
+            let site: Arc<str> = site.into();
+            for (date, path) in partitions(&path, "date")? {
+                let path = path.join(&name);
+                if let Ok(date) = date.parse::<Date>()
+                    && path.exists()
+                {
+                    files.push(LakeFile { site: Arc::clone(&site), date, path, object: None });
+                }
+            }
+        }
+        Ok(files)
     }
 
     /// Returns the maintenance that was declared afterwards for parts of a period.
@@ -187,24 +246,20 @@ impl Lake {
     /// # Errors
     /// A folder can't be read.
     pub fn has_events_before(&self, moment: UtcMicros) -> Result<bool, LakeError> {
-        let folder = self.folder.with_file_name(Event::FOLDER);
-        let is_earlier = |(date, _): &(String, PathBuf)| {
-            date.parse().is_ok_and(|date: Date| date < moment.utc_date())
-        };
-        for (_, path) in partitions(&folder, "site")? {
-            if partitions(&path, "date")?.iter().any(is_earlier) {
-                return Ok(true);
-            }
-        }
-        Ok(false)
+        Ok(self.event_files()?.iter().any(|file| file.date < moment.utc_date()))
     }
 
-    fn events_of(&self, path: &Path) -> Result<Vec<Event>, LakeError> {
-        let reason = match read_day::<Event>(path) {
+    fn events_of(&self, file: &LakeFile) -> Result<Vec<Event>, LakeError> {
+        let read = match &file.object {
+            None => read_day::<Event>(&file.path),
+            Some(object) => object::renewed(file, || read_day_bytes(&file.path, object.whole()?)),
+        };
+        let reason = match read {
             Ok(events) => return Ok(events),
+            Err(error @ LakeError::Remote(_)) => return Err(error),
             Err(error) => error.to_string(),
         };
-        let path = path.to_owned();
+        let path = file.path.clone();
         if !self.catalogue.skip_corrupt {
             return Err(LakeError::Corrupt { path, reason });
         }
@@ -251,7 +306,8 @@ impl Lake {
                 })
             })
             .collect();
-        let found = self.catalogue.in_parallel(&files, part::monitors)?;
+        let all = Wanted::default();
+        let found = self.catalogue.in_parallel(&files, |file| part::monitors(file, &all))?;
         let mut monitors = BTreeSet::new();
         for (file, names) in found {
             for monitor in names.unwrap_or_default() {
@@ -259,6 +315,33 @@ impl Lake {
             }
         }
         Ok(monitors)
+    }
+
+    /// Returns whether a monitor has samples at one of the sites on the UTC days of a period, or at
+    /// any time if there is no period. Only as much is read as answers the question.
+    ///
+    /// # Errors
+    /// A file is corrupt or can't be read.
+    pub fn has_monitor(
+        &self,
+        monitor: &str,
+        is_site: impl Fn(&str) -> bool,
+        period: Option<Range<UtcMicros>>,
+    ) -> Result<bool, LakeError> {
+        let wanted = Wanted { names: [monitor.to_owned()].into(), ..Wanted::default() };
+        let days =
+            period.map(|period| period.start.utc_date()..=UtcMicros(period.end.0 - 1).utc_date());
+        let files = self.catalogue.files.iter().rev().filter(|file| {
+            days.as_ref().is_none_or(|days| days.contains(&file.date)) && is_site(&file.site)
+        });
+        for file in files {
+            let found =
+                self.catalogue.in_parallel(&[file], |file| part::monitors(file, &wanted))?;
+            if found.into_iter().any(|(_, found)| found.is_some_and(|found| !found.is_empty())) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Reads the series of each (site, monitor) that a query selects, ordered by site and monitor.

@@ -20,6 +20,7 @@ mod foreign;
 pub mod import;
 mod lake;
 mod metric;
+mod object;
 pub mod parallel;
 mod part;
 pub mod place;
@@ -27,6 +28,7 @@ mod query;
 pub mod repair;
 pub mod retention;
 mod series;
+mod source;
 
 pub use mailqos_lake::LakeError;
 

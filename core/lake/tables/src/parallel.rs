@@ -13,6 +13,35 @@ use std::{
     thread,
 };
 
+/// Number of threads for work that mostly waits for a network.
+pub(crate) const WAITING: usize = 16;
+
+/// Limit of the number of threads; none if zero.
+static LIMIT: AtomicUsize = AtomicUsize::new(0);
+
+/// Limits the number of threads for all work of this process, for example to the cores that a
+/// scheduler has given it.
+pub fn limit(threads: usize) {
+    LIMIT.store(threads, Ordering::Relaxed);
+}
+
+/// Returns the number of threads.
+pub(crate) fn threads() -> usize {
+    match LIMIT.load(Ordering::Relaxed) {
+        0 => thread::available_parallelism().map_or(1, usize::from),
+        limit => limit,
+    }
+}
+
+/// Maps each item with `work` on this many threads.
+pub(crate) fn map_on<I: Sync, T: Send>(
+    threads: usize,
+    items: &[I],
+    work: impl Fn(&I) -> T + Sync,
+) -> Vec<T> {
+    run(threads, items, || (), |(), item| work(item))
+}
+
 /// Maps each item with `work`.
 pub fn map<I: Sync, T: Send>(items: &[I], work: impl Fn(&I) -> T + Sync) -> Vec<T> {
     map_with(items, || (), |(), item| work(item))
@@ -24,7 +53,16 @@ pub fn map_with<I: Sync, S, T: Send>(
     place: impl Fn() -> S + Sync,
     work: impl Fn(&mut S, &I) -> T + Sync,
 ) -> Vec<T> {
-    let threads = thread::available_parallelism().map_or(1, usize::from).min(items.len());
+    run(threads(), items, place, work)
+}
+
+fn run<I: Sync, S, T: Send>(
+    threads: usize,
+    items: &[I],
+    place: impl Fn() -> S + Sync,
+    work: impl Fn(&mut S, &I) -> T + Sync,
+) -> Vec<T> {
+    let threads = threads.min(items.len());
     if threads < 2 {
         let mut place = place();
         return items.iter().map(|item| work(&mut place, item)).collect();

@@ -89,13 +89,12 @@ fn by_kind(monitors: Vec<(SeriesKey, Rows)>, kinds: &[Option<Arc<str>>]) -> Vec<
     divided
 }
 
-/// Returns the monitors that have rows in a file.
+/// Returns which of the wanted monitors have rows in a file.
 ///
 /// # Errors
 /// The file can't be read or is not a sample file.
-pub(crate) fn monitors(file: &LakeFile) -> Result<Vec<Arc<str>>, LakeError> {
-    let wanted = Wanted::default();
-    let Some(mut decoded) = decode(file, None, &["monitor"], &wanted)? else {
+pub(crate) fn monitors(file: &LakeFile, wanted: &Wanted) -> Result<Vec<Arc<str>>, LakeError> {
+    let Some(mut decoded) = decode(file, None, &["monitor"], wanted)? else {
         return Ok(Vec::new());
     };
     let column = decoded
@@ -103,7 +102,7 @@ pub(crate) fn monitors(file: &LakeFile) -> Result<Vec<Arc<str>>, LakeError> {
         .map_err(|error| corrupt(file, error))?
         .ok_or_else(|| corrupt(file, "it has no column \"monitor\""))?;
     let found =
-        monitors_of(&column, &wanted).ok_or_else(|| corrupt(file, "a sample has no monitor"))?;
+        monitors_of(&column, wanted).ok_or_else(|| corrupt(file, "a sample has no monitor"))?;
     Ok(found.into_iter().map(|(key, _)| key.monitor).collect())
 }
 
@@ -547,7 +546,12 @@ mod tests {
         }
         group.close().expect("a row group");
         writer.close().expect("a file");
-        let file = LakeFile { site: "here".into(), date: jiff::civil::date(2024, 10, 4), path };
+        let file = LakeFile {
+            site: "here".into(),
+            date: jiff::civil::date(2024, 10, 4),
+            path,
+            object: None,
+        };
         let day = mailqos_model::UtcMicros(0)..mailqos_model::UtcMicros(1);
         let read = Part::read(&file, None, &SeriesQuery::new(day), &Wanted::default());
         assert!(matches!(read, Err(LakeError::Corrupt { .. })));

@@ -1,12 +1,20 @@
 //! Location of the lake: a folder, or an object store that is mirrored into one.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use mailqos_base::hex;
 use mailqos_config::{Config, DataLocation, ObjectStoreOptions};
-use mailqos_lake::{Remote, RemoteError};
+use mailqos_lake::{Cache, Fetcher, LakeError, Remote, RemoteError};
 use mailqos_net::http::Route;
 use sha2::{Digest as _, Sha256};
+
+use super::Lake;
+
+/// Largest size of the cache in bytes, unless the configuration has another one.
+const CACHE: u64 = 10_000_000_000;
 
 /// Why the lake can't be located.
 #[derive(Debug, thiserror::Error)]
@@ -26,6 +34,31 @@ pub enum PlaceError {
     /// The object store refuses, or can't be reached.
     #[error(transparent)]
     Remote(#[from] RemoteError),
+    /// The lake can't be opened.
+    #[error(transparent)]
+    Lake(#[from] LakeError),
+}
+
+/// Opens the lake at `--data`, or else that of the configuration. Of a lake in an object store,
+/// only its listing is fetched now, and later those parts of files that are read; a local cache
+/// keeps them.
+///
+/// # Errors
+/// There is no lake, or the store can't be reached.
+pub async fn lake(data: Option<&Path>, config: Option<&Config>) -> Result<Lake, PlaceError> {
+    let address = match location(data, config)? {
+        DataLocation::Folder(folder) => return Ok(Lake::open(&folder)?),
+        DataLocation::ObjectStore(address) => address,
+    };
+    let folder = match config {
+        Some(config) => config.state.clone(),
+        None => cache_folder()?.join("mailqos"),
+    };
+    let limit = config.and_then(|config| config.object_store.cache).unwrap_or(CACHE);
+    let remote = open(&address, config).await?;
+    let fetcher = Fetcher::start(remote, Cache::new(folder.join("parts"), limit));
+    let fetcher = fetcher.map_err(|source| LakeError::Io { path: folder, source })?;
+    Ok(Lake::of_store(Arc::new(fetcher)).await?)
 }
 
 /// Returns the folder of the lake: that of `--data`, or else that of the configuration. A lake in
@@ -106,11 +139,15 @@ fn mirror_folder(address: &str, config: Option<&Config>) -> Result<PathBuf, Plac
     if let Some(config) = config {
         return Ok(config.state.join("mirrors").join(name));
     }
+    Ok(cache_folder()?.join("mailqos").join(name))
+}
+
+/// Returns the folder of the user's caches.
+fn cache_folder() -> Result<PathBuf, PlaceError> {
     let cache = std::env::var_os("XDG_CACHE_HOME")
         .map(PathBuf::from)
         .or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache")));
-    let cache = cache.ok_or(PlaceError::NoCache)?;
-    Ok(cache.join("mailqos").join(name))
+    cache.ok_or(PlaceError::NoCache)
 }
 
 #[cfg(test)]

@@ -221,7 +221,7 @@ fn polars_rows(path: &Path) -> Result<usize, String> {
 fn cause(error: &LakeError) -> String {
     match error {
         LakeError::Io { source, .. } => source.to_string(),
-        LakeError::NotFound(_) => error.to_string(),
+        LakeError::NotFound(_) | LakeError::Remote(_) => error.to_string(),
         LakeError::Corrupt { reason, .. } => reason.clone(),
         LakeError::Parquet { source, .. } => source.to_string(),
         LakeError::Column { column, reason, .. } => format!("column {column}: {reason}"),

@@ -16,6 +16,21 @@ pub struct Version {
 }
 
 impl Version {
+    /// Returns the version that the store describes in a listing or a response.
+    pub(super) fn of(meta: object_store::ObjectMeta) -> Self {
+        Self {
+            stamp: Some(format!("{} {}", meta.size, meta.last_modified)),
+            e_tag: meta.e_tag,
+            version: meta.version,
+            digest: None,
+        }
+    }
+
+    /// Returns the ETag; in a store without ETags, the version, or else the size and time.
+    pub fn name(&self) -> &str {
+        self.tag().or(self.version.as_deref()).or(self.stamp.as_deref()).unwrap_or_default()
+    }
+
     /// Returns whether both are the same version, as far as they can be compared. Some responses
     /// quote ETags, some mark them as weak, and not all include a version.
     pub fn is(&self, other: &Self) -> bool {

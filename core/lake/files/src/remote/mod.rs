@@ -7,6 +7,7 @@
 //! (Backblaze B2), some ignore them, some require a checksum (object lock), and some never replace
 //! an object. Whatever the behaviour, another writer's rows are not overwritten.
 
+mod cache;
 #[cfg(feature = "object-store")]
 mod client;
 #[cfg(not(feature = "object-store"))]
@@ -14,8 +15,10 @@ mod client;
 mod client;
 #[cfg_attr(not(feature = "object-store"), allow(dead_code, reason = "clients use it"))]
 mod dialect;
+mod fetcher;
 mod habits;
 mod mirror;
+mod ranges;
 mod refusal;
 
 use std::sync::{Arc, Mutex, atomic::Ordering};
@@ -27,6 +30,8 @@ use object_store::{
 };
 use sha2::{Digest as _, Sha256};
 
+pub use cache::Cache;
+pub use fetcher::{Fetcher, Traffic};
 pub use habits::{Conditions, Habits, Version};
 pub use mirror::Mirrored;
 
@@ -111,6 +116,8 @@ pub struct Object {
     pub name: String,
     /// Version, for conditions and to detect changes.
     pub version: Version,
+    /// Size in bytes.
+    pub size: u64,
 }
 
 /// A lake in an object store.
@@ -532,12 +539,8 @@ impl Remote {
         let objects = found.into_iter().filter_map(|meta| {
             Some(Object {
                 name: meta.location.as_ref().get(start..)?.to_owned(),
-                version: Version {
-                    e_tag: meta.e_tag,
-                    version: meta.version,
-                    digest: None,
-                    stamp: Some(format!("{} {}", meta.size, meta.last_modified)),
-                },
+                size: meta.size,
+                version: Version::of(meta),
             })
         });
         Ok(objects.collect())
