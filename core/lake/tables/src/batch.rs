@@ -14,7 +14,8 @@ use mailqos_model::Micros;
 
 use super::{
     catalogue::Catalogue,
-    footer::{self, Footer, Group, LakeFile, Wanted},
+    footer::{self, Footer, Group, Wanted},
+    object::LakeFile,
     part::Part,
     query::SeriesQuery,
     series::{Series, SeriesKey},

@@ -11,7 +11,7 @@ use std::{
 
 use mailqos_lake::LakeError;
 
-use super::{footer::LakeFile, parallel};
+use super::{object::LakeFile, parallel};
 
 /// Rows that are also in another file, by file and monitor: the highest number that any query
 /// found.

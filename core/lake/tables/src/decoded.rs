@@ -20,9 +20,9 @@ use polars::prelude::{
 use super::{
     decoder::{Coded, Columns, Words},
     durations::Durations,
-    footer::{Footer, LakeFile, Wanted, all_null, corrupt, encrypted, groups_of, guarded, is_of},
-    object::renewed,
-    source::Source,
+    footer::{Footer, Wanted, all_null, encrypted, groups_of, guarded},
+    object::{LakeFile, corrupt, renewed},
+    source::{Blocks, Source, is_of},
 };
 
 /// Columns of some row groups of a file. Columns in the probe's encoding use our own decoder, all
@@ -165,18 +165,26 @@ fn decode_once(
         }
     }
     if !rest.is_empty() {
-        decoded.frame = match blocks {
-            None => {
-                let source = File::open(&file.path).map_err(io_error(&file.path))?;
-                guarded(file, "it", || by_polars(source, rest, &needed))?
-            }
-            Some(blocks) => guarded(file, "it", || by_polars(blocks.filled(), rest, &needed))?,
-        };
+        decoded.frame = remaining(file, blocks, rest, &needed)?;
         if decoded.frame.height() != own.rows() {
             return Err(corrupt(file, "its columns differ in length"));
         }
     }
     Ok(Some(decoded))
+}
+
+/// Decodes columns with polars.
+fn remaining(
+    file: &LakeFile,
+    blocks: Option<Blocks>,
+    columns: Vec<String>,
+    needed: &[bool],
+) -> Result<DataFrame, LakeError> {
+    let Some(blocks) = blocks else {
+        let source = File::open(&file.path).map_err(io_error(&file.path))?;
+        return guarded(file, "it", || by_polars(source, columns, needed));
+    };
+    guarded(file, "it", || by_polars(blocks.filled(), columns, needed))
 }
 
 fn by_polars(

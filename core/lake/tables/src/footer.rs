@@ -3,11 +3,9 @@
 use std::{
     collections::BTreeSet,
     panic::{AssertUnwindSafe, catch_unwind},
-    path::PathBuf,
     sync::Arc,
 };
 
-use jiff::civil::Date;
 use mailqos_lake::LakeError;
 use parquet::file::{
     metadata::{
@@ -19,21 +17,10 @@ use parquet::file::{
 
 use super::{
     metric::Column,
-    object::{LakeObject, renewed},
+    object::{LakeFile, corrupt, renewed},
     query::SeriesQuery,
-    source::{Identity, Source},
+    source::{Identity, Source, is_of},
 };
-
-/// A sample file.
-#[derive(Debug, Clone)]
-pub(crate) struct LakeFile {
-    pub(crate) site: Arc<str>,
-    pub(crate) date: Date,
-    /// Its path, or its address.
-    pub(crate) path: PathBuf,
-    /// The object, if the lake is in an object store.
-    pub(crate) object: Option<Arc<LakeObject>>,
-}
 
 /// The requested monitors: by name, and between two names (the second one exclusive).
 #[derive(Debug, Clone, Default)]
@@ -84,10 +71,6 @@ pub(crate) struct Group {
     pub(crate) all_verified: bool,
     /// Some tests are not of kind `mail-qos`.
     pub(crate) has_kinds: bool,
-}
-
-pub(crate) fn corrupt(file: &LakeFile, reason: impl ToString) -> LakeError {
-    LakeError::Corrupt { path: file.path.clone(), reason: reason.to_string() }
 }
 
 /// Catches panics of decoders on malformed bytes.
@@ -187,11 +170,6 @@ pub(crate) fn groups(file: &LakeFile) -> Result<(Vec<Group>, Footer), LakeError>
         let footer = Footer::read(file, &Source::open(file)?)?;
         Ok((groups_of(&footer.metadata), footer))
     })
-}
-
-/// Returns whether a chunk belongs to a column at the top level of the schema.
-pub(crate) fn is_of(chunk: &ColumnChunkMetaData, name: &str) -> bool {
-    chunk.column_path().parts().first().is_some_and(|root| root == name)
 }
 
 /// Returns whether a chunk has no values, by its statistics.

@@ -23,8 +23,9 @@ use super::{
     catalogue::Catalogue,
     declared::Declarations,
     folders::{entries, is_copy, is_day_file, partitions},
-    footer::{self, Group, LakeFile, Wanted},
-    object, parallel, part,
+    footer::{self, Group, Wanted},
+    object::{self, LakeFile},
+    parallel, part,
     query::SeriesQuery,
     series::Series,
 };

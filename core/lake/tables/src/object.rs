@@ -14,10 +14,7 @@ use bytes::Bytes;
 use jiff::civil::Date;
 use mailqos_lake::{Fetcher, LakeError, Object, RemoteError};
 
-use super::{
-    folders::{is_copy, is_day_file, unescaped},
-    footer::LakeFile,
-};
+use super::folders::{is_copy, is_day_file, unescaped};
 
 /// Size in bytes of the end of an object that is fetched first, for its footer. Larger footers are
 /// fetched at once as soon as one is known.
@@ -25,6 +22,21 @@ const MIN_FOOTER: u64 = 16 * 1024;
 /// How often a read is repeated because the object was replaced meanwhile. A probe replaces today's
 /// file every few minutes.
 const MAX_RENEWALS: usize = 5;
+
+/// A sample file.
+#[derive(Debug, Clone)]
+pub(crate) struct LakeFile {
+    pub(crate) site: Arc<str>,
+    pub(crate) date: Date,
+    /// Its path, or its address.
+    pub(crate) path: PathBuf,
+    /// The object, if the lake is in an object store.
+    pub(crate) object: Option<Arc<LakeObject>>,
+}
+
+pub(crate) fn corrupt(file: &LakeFile, reason: impl ToString) -> LakeError {
+    LakeError::Corrupt { path: file.path.clone(), reason: reason.to_string() }
+}
 
 /// A file of a lake in an object store.
 #[derive(Debug)]

@@ -9,8 +9,9 @@ use polars::prelude::{DataFrame, DataType, PolarsError};
 use super::{
     decoded::{Decoded, Text, booleans, decode},
     durations::Durations,
-    footer::{Footer, LakeFile, SPARSE, Wanted, corrupt},
+    footer::{Footer, SPARSE, Wanted},
     metric::{Column, Metric},
+    object::{LakeFile, corrupt},
     query::SeriesQuery,
     series::{HopDelay, Series, SeriesKey},
 };

@@ -12,12 +12,12 @@ use mailqos_lake::{LakeError, Object, io_error};
 use parquet::{
     errors::ParquetError,
     file::{
-        metadata::ParquetMetaData,
+        metadata::{ColumnChunkMetaData, ParquetMetaData},
         reader::{ChunkReader, Length},
     },
 };
 
-use super::footer::{LakeFile, corrupt, is_of};
+use super::object::{LakeFile, corrupt};
 
 /// Largest object in bytes that is read.
 const MAX_OBJECT: u64 = 2 * 1024 * 1024 * 1024;
@@ -223,6 +223,11 @@ impl ChunkReader for Source {
             Self::Object(blocks) => blocks.find(start, length as u64).ok_or_else(absent),
         }
     }
+}
+
+/// Returns whether a chunk belongs to a column at the top level of the schema.
+pub(crate) fn is_of(chunk: &ColumnChunkMetaData, name: &str) -> bool {
+    chunk.column_path().parts().first().is_some_and(|root| root == name)
 }
 
 fn absent() -> ParquetError {
