@@ -387,6 +387,46 @@ async fn mails_are_sent_over_graph_and_leave_no_copy() {
 }
 
 #[tokio::test]
+async fn copies_that_a_killed_probe_left_are_deleted_at_the_next_start() {
+    let probe = Probe::new(Options::default(), GraphOptions::default()).await;
+    let (smtp, graph) = over_graph(&probe);
+    let change = [(smtp.as_str(), graph.as_str())];
+    // A mail of an earlier process, as its copy would be.
+    let sample = probe.run().await;
+    assert_eq!(sample.outcome, Outcome::Ok, "{sample:?}");
+    let mine = probe.server.landings()[0].content.to_vec();
+    let text = String::from_utf8_lossy(&mine).into_owned();
+    let forwarded = format!("From: anna@example.com\r\nSubject: Fwd: mq1:\r\n\r\n{text}");
+    let forged = text.replace("mq1:here:", "mq1:here:x");
+    assert_ne!(forged, text);
+    let others = [forwarded.into_bytes(), forged.into_bytes()];
+    probe.server.put(PROBE, "Sent Items", others.iter().chain([&mine]).cloned());
+    let samples = probe.run_several(&change, 1).await;
+    assert_eq!(samples[0].outcome, Outcome::Ok, "{samples:?}");
+    let left: Vec<Vec<u8>> = probe
+        .server
+        .mails(PROBE, "Sent Items")
+        .into_iter()
+        .map(|mail| mail.bytes.to_vec())
+        .collect();
+    for other in &others {
+        assert!(left.contains(other), "{}", String::from_utf8_lossy(other));
+    }
+    assert!(!left.contains(&mine), "the copy is still there");
+}
+
+/// As reported in microsoft-graph-docs-contrib#3079: too large messages are answered with 200.
+#[tokio::test]
+async fn an_answer_that_accepts_nothing_is_a_failure() {
+    let probe = Probe::new(Options::default(), GraphOptions::default()).await;
+    let (smtp, graph) = over_graph(&probe);
+    probe.graph.refuse("/send", 1, 200, "", "");
+    let sample = probe.run_with(&[(smtp.as_str(), graph.as_str())]).await.sample;
+    assert_eq!((sample.outcome, sample.stage), (Outcome::SmtpFailed, Some(Stage::SmtpData)));
+    assert!(sample.error.unwrap().contains("HTTP 200 instead of 202"));
+}
+
+#[tokio::test]
 async fn failures_of_sending_over_graph_are_explained() {
     let denied = vec![(PROBE.to_owned(), vec!["Mail.ReadWrite"])];
     let probe =

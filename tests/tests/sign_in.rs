@@ -8,10 +8,11 @@ use std::{process::Output, time::Duration};
 use mailqos_tests::{
     binaries::command,
     dialogue::Dialogue,
+    hooks::{Hooks, Manner},
     servers::{
         Decision, DnsServer, MailServer, OAuthOptions, OAuthServer, Options, PASSWORD, TokenBook,
     },
-    setting::{complaint_of, words_of, write_private},
+    setting::{complaint_of, until, words_of, write_private},
 };
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -224,6 +225,58 @@ async fn another_person_signs_in_for_a_shared_mailbox_only() {
     assert!(config.contains("sign_in_expires = \"20"), "{config}");
     let check = words_of(&scene.run(&["check"]).await);
     assert!(check.contains("the sign-in expires") && check.contains("account login"), "{check}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_end_that_is_near_is_announced_until_the_provider_extends_the_sign_in() {
+    let lifetime = Some(3 * 86_400);
+    let scene = Scene::new(OAuthOptions { lifetime, ..OAuthOptions::default() }).await;
+    let hooks = Hooks::start(Manner::Status(200)).await.unwrap();
+    let topic = hooks.url("/alarms");
+    let mut init = scene.init(ANNA, &["--notify", "ntfy", "--notify-url", &topic]);
+    let code = init.code().await;
+    scene.oauth.enter_code(&code, Decision::Approve(ANNA.to_owned()));
+    let (done, said) = init.end().await;
+    assert!(done, "{said}");
+    // The first test has refreshed the token; a year later than stated at first, by hand.
+    let folder = scene.folder.path();
+    let path = folder.join("mailqos.toml");
+    let config = scene.config().unwrap();
+    let account = config.split("[account.").nth(1).unwrap().split(']').next().unwrap().to_owned();
+    let ends: Vec<_> =
+        walk(folder).into_iter().filter(|path| path.contains("sign-in-ends")).collect();
+    assert_eq!(ends.len(), 1, "{:?}", walk(folder));
+    let stated = std::fs::read_to_string(&ends[0]).unwrap();
+    assert!(config.contains(&format!("sign_in_expires = \"{}\"", stated.trim())), "{stated}");
+    let expired = config.replace(stated.trim(), "2020-01-31");
+    std::fs::write(&path, expired).unwrap();
+    let check = words_of(&scene.run(&["check"]).await);
+    assert!(check.contains(&format!("the sign-in expires on {}", stated.trim())), "{check}");
+    let mut probe = scene.command(&["run"]).kill_on_drop(true).spawn().unwrap();
+    let expected = format!("EXPIRES: account {account}: the sign-in expires on");
+    let status = || {
+        let mut command = command("mailqos-probe");
+        words_of(&command.arg("status").current_dir(folder).output().unwrap())
+    };
+    until("the line in the status", || status().contains(&expected)).await;
+    let is_told = || hooks.accepted().iter().any(|told| told.body.contains("mailqos.credentials"));
+    until("the alarm", is_told).await;
+    probe.kill().await.unwrap();
+    // Another sign-in has no stated end: nothing is announced any more.
+    std::fs::write(&ends[0], "3000-01-31\n").unwrap();
+    let check = words_of(&scene.run(&["check"]).await);
+    assert!(!check.contains("the sign-in expire"), "{check}");
+}
+
+/// All files below a folder.
+fn walk(folder: &std::path::Path) -> Vec<String> {
+    let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    entries
+        .flat_map(|path| match path.is_dir() {
+            true => walk(&path),
+            false => vec![path.display().to_string()],
+        })
+        .collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]

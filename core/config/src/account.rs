@@ -18,6 +18,8 @@ use super::{
 
 /// Days before a client secret expires at which warnings start.
 const WARNED_DAYS: i32 = 30;
+/// Maximum size of a file with the end of a sign-in, in bytes.
+const MAX_END: u64 = 64;
 
 /// Credentials with which an account authenticates.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -91,6 +93,12 @@ impl Account {
         account
     }
 
+    /// Returns the day on which the sign-in ends: as the provider stated it last, or as configured.
+    pub fn sign_in_end(&self) -> Option<Date> {
+        let oauth = self.oauth()?;
+        stated_end(&oauth.kept).or(oauth.sign_in_expires)
+    }
+
     /// Returns what of the account's credentials expires within this number of days, in words such
     /// as `the sign-in expires on 2027-01-31, in 6 days`.
     pub fn expiring(&self, days: i32) -> Vec<String> {
@@ -103,7 +111,7 @@ impl Account {
         let oauth = self.oauth();
         [
             named("the client secret", oauth.and_then(|oauth| oauth.secret_expires)),
-            named("the sign-in", oauth.and_then(|oauth| oauth.sign_in_expires)),
+            named("the sign-in", self.sign_in_end()),
         ]
         .into_iter()
         .flatten()
@@ -117,6 +125,25 @@ impl Account {
             Login::OAuth(oauth) => Some(oauth.as_ref()),
         }
     }
+}
+
+impl OAuthOptions {
+    /// Returns the file with the end of the sign-in that the provider stated at the last refresh.
+    pub fn end_file(&self) -> PathBuf {
+        end_file(&self.kept)
+    }
+}
+
+/// Returns the file with the end of a sign-in whose refresh token is kept in another file.
+fn end_file(kept: &Path) -> PathBuf {
+    let state = kept.parent().and_then(Path::parent).unwrap_or(Path::new(""));
+    state.join("sign-in-ends").join(kept.file_name().unwrap_or_default())
+}
+
+/// Returns the day in that file; a missing or damaged one states nothing.
+fn stated_end(kept: &Path) -> Option<Date> {
+    let text = mailqos_base::files::read_text(&end_file(kept), MAX_END).ok()?;
+    text.trim().parse().ok()
 }
 
 /// A provider with known addresses and scopes.
@@ -363,12 +390,14 @@ fn oauth_of(
         "create a new one at the provider, replace the old one with it, and update this date",
         (&mut table, problems),
     );
-    let sign_in_expires = end_of(
-        (&OAUTH.sign_in_expires, "the sign-in"),
-        "sign in again: mailqos-probe account login NAME",
-        (&mut table, problems),
-    );
+    let sign_in_expires = table.read(&OAUTH.sign_in_expires, problems);
     let trust = trust(&mut table, problems);
+    // The provider may have extended the sign-in since.
+    if let Some(end) = sign_in_expires {
+        let help = "sign in again: mailqos-probe account login NAME";
+        let end = stated_end(kept).unwrap_or(end);
+        warn_of_end(end, (&OAUTH.sign_in_expires, "the sign-in"), help, (&table, problems));
+    }
     table.finish(problems);
     Some((
         OAuthOptions {
@@ -529,13 +558,23 @@ fn end_of(
     (table, problems): (&mut Table, &mut Problems),
 ) -> Option<Date> {
     let expires = table.read(key, problems)?;
+    warn_of_end(expires, (key, what), help, (&*table, problems));
+    Some(expires)
+}
+
+/// Warns if a credential expires soon.
+fn warn_of_end(
+    expires: Date,
+    (key, what): (&'static Optional<Date>, &str),
+    help: &str,
+    (table, problems): (&Table, &mut Problems),
+) {
     if let Some(text) = expiry(expires, today()) {
         problems.push(Problem {
             severity: Severity::Warning,
             ..table.problem(key, format!("{what} {text}"), "this day").help(help)
         });
     }
-    Some(expires)
 }
 
 /// Returns the warning about a secret that expires on this day, or `None` if the day is far off.
@@ -703,6 +742,33 @@ mod tests {
         let both = "client_secret = { env = \"S\" }, certificate = { env = \"C\" }";
         let (_, problems) = account(&format!("user = \"u\"\noauth = {{ {preset}, {both} }}"));
         assert!(problems.contains("in several ways"), "{problems}");
+    }
+
+    #[test]
+    fn the_provider_states_the_end_of_a_sign_in_last() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let text = "user = \"u\"\noauth = { token_url = \"https://a/t\", client_id = \"c\", refresh_token = \
+                    { env = \"R\" }, sign_in_expires = \"2020-01-31\" }";
+        let read = || {
+            let mut problems = Problems::default();
+            let table = parse("mailqos.toml".as_ref(), text.to_owned(), &mut problems);
+            let name = "probe".parse().expect("a name");
+            let state = (folder.path(), &Proxy::default());
+            let account = read(&name, table.expect("a table"), false, state, &mut problems);
+            (account.expect("an account"), problems.to_string())
+        };
+        let (account, problems) = read();
+        assert!(problems.contains("the sign-in expired on 2020-01-31"), "{problems}");
+        assert_eq!(account.expiring(7).len(), 1);
+        let file = account.oauth().expect("OAuth").end_file();
+        std::fs::create_dir_all(file.parent().expect("a folder")).expect("a folder");
+        for (content, warned) in [("3000-01-31\n", false), ("garbage", true), ("2021-01-31", true)]
+        {
+            std::fs::write(&file, content).expect("written");
+            let (account, problems) = read();
+            assert_eq!(problems.contains("the sign-in expired"), warned, "{content}: {problems}");
+            assert_eq!(account.expiring(7).len(), usize::from(warned), "{content}");
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::{
     io::Write as _,
     path::Path,
     pin::Pin,
+    sync::{Arc, Mutex as PlainMutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -213,7 +214,8 @@ impl OAuth {
     async fn fetch_now(&self) -> Result<Token, TokenError> {
         let proof = self.proof().await?;
         let via = self.options.proxy.via().await.map_err(TokenError::Proxy)?;
-        let transport = Transport::Net(self.options.trust.clone(), via);
+        let lifetime = Lifetime::default();
+        let transport = Transport::Net(self.options.trust.clone(), via, lifetime.clone());
         if let Some(source) = &self.options.service_account {
             return self.ask_by_assertion(&transport, source).await;
         }
@@ -232,6 +234,11 @@ impl OAuth {
             result = self.ask(&transport, &self.proof().await?, Some(&first)).await;
         }
         let (token, rotated) = result?;
+        if let Some(lifetime) = lifetime.take()
+            && let Err(error) = write_end(&self.options.end_file(), lifetime)
+        {
+            tracing::warn!(%error, "the end of the sign-in is not stored");
+        }
         if let Some(rotated) =
             rotated.filter(|rotated| *rotated != first && Some(rotated) != kept.as_ref())
             && let Err(error) = write_stored_token(&self.options.kept, &first, &rotated)
@@ -392,18 +399,40 @@ impl OAuth {
 #[derive(Clone)]
 enum Transport {
     /// Our own client, which limits time and size.
-    Net(Trust, Route),
+    Net(Trust, Route, Lifetime),
     /// A server that always sends this reply, for the fuzz targets.
     #[cfg(feature = "test-hooks")]
     Said(Vec<u8>),
 }
 
+/// How long the sign-in stays valid, as the last response stated it.
+#[derive(Debug, Clone, Default)]
+struct Lifetime(Arc<PlainMutex<Option<Duration>>>);
+
+impl Lifetime {
+    /// Notes what a response states, if anything.
+    fn note(&self, body: &[u8]) {
+        let Ok(serde_json::Value::Object(fields)) = serde_json::from_slice(body) else { return };
+        if let Some(lifetime) = crate::sign_in::lifetime(&fields) {
+            *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(lifetime);
+        }
+    }
+
+    fn take(&self) -> Option<Duration> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
 impl Transport {
     async fn send(self, mut request: http::Request) -> Result<http::Response, HttpError> {
         match self {
-            Self::Net(trust, via) => {
+            Self::Net(trust, via, lifetime) => {
                 request.via = via;
-                http::send(&request, &trust, DEADLINE, MAX).await
+                let response = http::send(&request, &trust, DEADLINE, MAX).await?;
+                if response.is_success() {
+                    lifetime.note(&response.body);
+                }
+                Ok(response)
             }
             #[cfg(feature = "test-hooks")]
             Self::Said(said) => http::replay(said, &request, MAX).await,
@@ -475,7 +504,7 @@ fn explain(error: Failure, place: &Place, secrets: &[Secret]) -> TokenError {
 /// Explains errors of token servers, with the remedy: those of Microsoft Entra by their numbers,
 /// others by name.
 pub(super) fn meaning(code: &str, said: &str) -> Option<&'static str> {
-    const NUMBERS: [(&str, &str); 18] = [
+    const NUMBERS: [(&str, &str); 22] = [
         (
             "AADSTS7000222",
             "the client secret has expired: create a new one in Microsoft Entra (App registrations, \
@@ -525,6 +554,20 @@ pub(super) fn meaning(code: &str, said: &str) -> Option<&'static str> {
         ),
         ("AADSTS53003", "a Conditional Access policy of the tenant blocks the sign-in"),
         ("AADSTS50057", "the account is disabled"),
+        // simonrob/email-oauth2-proxy#363
+        (
+            "AADSTS700025",
+            "the application is a public client, which has no secret: remove client_secret and certificate, or \
+             disable public client flows in Microsoft Entra (App registrations, Authentication)",
+        ),
+        // s1t5/mail-archiver#478
+        (
+            "AADSTS9002331",
+            "the application is for personal Microsoft accounts only: set tenant = \"consumers\"",
+        ),
+        // Reported as invalid_grant (simonrob/email-oauth2-proxy#123), although the token is valid.
+        ("AADSTS90033", "a temporary failure of Microsoft Entra; nothing needs to be changed"),
+        ("AADSTS90055", "Microsoft Entra is asked too often; nothing needs to be changed"),
     ];
     let number = |number: &str| {
         said.match_indices(number).any(|(at, _)| {
@@ -575,6 +618,20 @@ fn write_stored_token(path: &Path, first: &Secret, token: &Secret) -> std::io::R
     })
 }
 
+/// Stores the day on which a sign-in ends. A sign-in that is valid for less than a day is extended by
+/// each use, so its end is not that of the access.
+fn write_end(path: &Path, lifetime: Duration) -> std::io::Result<()> {
+    let Some(day) = crate::sign_in::last_day(lifetime) else { return Ok(()) };
+    let text = format!("{day}\n");
+    if std::fs::read_to_string(path).is_ok_and(|known| known == text) {
+        return Ok(());
+    }
+    std::fs::create_dir_all(path.parent().unwrap_or(Path::new(".")))?;
+    let mut draft = path.as_os_str().to_owned();
+    draft.push(format!(".new-{}", std::process::id()));
+    replace(path, Path::new(&draft), Access::Umask, |file| file.write_all(text.as_bytes()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -595,6 +652,13 @@ mod tests {
     #[test]
     fn refusals_of_token_servers_are_explained_without_secrets() {
         for (code, said, expected) in [
+            (
+                "invalid_client",
+                "AADSTS700025: Client is public so neither 'client_assertion' nor 'client_secret' should be presented.",
+                "remove client_secret",
+            ),
+            ("invalid_request", "AADSTS9002331: use the /consumers endpoint.", "\"consumers\""),
+            ("invalid_grant", "AADSTS90033: A transient error has occurred.", "temporary failure"),
             (
                 "invalid_client",
                 "AADSTS7000222: The provided client secret keys for app '1' are expired. hunter2hunter2",

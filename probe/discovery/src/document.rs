@@ -66,7 +66,7 @@ struct Draft {
 /// # Errors
 /// It is not a valid document, or names no server.
 pub(crate) fn read(text: &[u8], address: &MailAddress) -> Result<Vec<Published>, DocumentError> {
-    let text = String::from_utf8_lossy(text);
+    let text = decoded(text);
     let mut reader = Reader::from_str(text.trim_start_matches('\u{feff}'));
     let mut parser = Parser::new(address);
     loop {
@@ -97,6 +97,29 @@ pub(crate) fn read(text: &[u8], address: &MailAddress) -> Result<Vec<Published>,
         }
     }
     parser.finish()
+}
+
+/// Decodes a document. Those that are not in UTF-8 failed elsewhere (chatmail/core#3158): UTF-16 has
+/// a byte order mark (XML 1.0, section 4.3.3), and in other encodings, hosts and ports are in ASCII.
+fn decoded(text: &[u8]) -> std::borrow::Cow<'_, str> {
+    let units = |bytes: &[u8], read: fn([u8; 2]) -> u16| {
+        let units: Vec<u16> = bytes.chunks_exact(2).map(|pair| read([pair[0], pair[1]])).collect();
+        String::from_utf16_lossy(&units).into()
+    };
+    match text {
+        [0xff, 0xfe, rest @ ..] => units(rest, u16::from_le_bytes),
+        [0xfe, 0xff, rest @ ..] => units(rest, u16::from_be_bytes),
+        _ => String::from_utf8_lossy(text),
+    }
+}
+
+/// Reads a document for the fuzz targets: the number of servers, or the reason.
+///
+/// # Errors
+/// It is not a valid document, or names no server.
+#[cfg(feature = "test-hooks")]
+pub fn replay_document(text: &[u8], address: &MailAddress) -> Result<usize, String> {
+    read(text, address).map(|found| found.len()).map_err(|error| error.to_string())
 }
 
 /// The five entities of XML itself.
@@ -261,6 +284,26 @@ mod tests {
     const IMAP: &str = "<incomingServer type=\"imap\"><hostname>imap.%EMAILDOMAIN%</hostname><port>993</port>\
         <socketType>SSL</socketType><username>%EMAILLOCALPART%</username>\
         <authentication>OAuth2</authentication><authentication>password-cleartext</authentication></incomingServer>";
+
+    #[test]
+    fn other_encodings_and_placeholders_in_hosts_are_read() {
+        // mailcow/mailcow#71 publishes placeholders, chatmail/core#3158 is about encodings.
+        let text = file(&IMAP.replace("imap.%EMAILDOMAIN%", "mail.%EMAILDOMAIN%"));
+        let le: Vec<u8> = text.encode_utf16().flat_map(u16::to_le_bytes).collect();
+        let be: Vec<u8> = text.encode_utf16().flat_map(u16::to_be_bytes).collect();
+        let latin = text.replace("<domain>", "<domain>\u{e9}").into_bytes();
+        let latin = [&latin[..], b"<!-- \xe9 -->"].concat();
+        for bytes in [
+            text.clone().into_bytes(),
+            [b"\xef\xbb\xbf", text.as_bytes()].concat(),
+            [&b"\xff\xfe"[..], &le].concat(),
+            [&b"\xfe\xff"[..], &be].concat(),
+            latin,
+        ] {
+            let found = read(&bytes, &anna()).expect("a server");
+            assert_eq!(found[0].server.host, "mail.example.com");
+        }
+    }
 
     #[test]
     fn servers_are_read_in_order_with_placeholders_filled_in() {

@@ -30,6 +30,8 @@ pub use address::{AddressError, MailAddress};
 pub use check::Check;
 pub use choice::{Choice, NoChoice};
 pub use dns::DnsFailure;
+#[cfg(feature = "test-hooks")]
+pub use document::replay_document;
 pub use providers::{Provider, Recognised};
 
 /// Deadline for trying a set of servers in parallel. With that of the look-ups (five seconds), and a

@@ -87,6 +87,8 @@ async fn login(args: &LoginArgs, global: &Global) -> Result<ExitCode, Failure> {
         sign_in(options, &account.user, &args.sign_in, std::io::stdin().is_terminal()).await?;
     store(&path, &granted.refresh_token)
         .map_err(|error| Failure::Work(format!("{}: {error}", path.display())))?;
+    // It stated the end of the previous sign-in.
+    let _ = std::fs::remove_file(options.end_file());
     note_end(name, last_day(&granted), global)?;
     print_line(&format!("{name}: signed in; refresh token stored in {}", path.display()))?;
     Ok(ExitCode::SUCCESS)

@@ -7,7 +7,6 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
 };
 
 use inquire::Confirm;
@@ -23,8 +22,6 @@ use super::Failure;
 
 /// How often the reader of standard input checks whether it is still needed.
 const STOP_CHECK: Timespec = Timespec { tv_sec: 0, tv_nsec: 200_000_000 };
-/// A sign-in that is valid for less is extended by each use, or ends too soon to be of use.
-const MIN_LIFETIME: Duration = Duration::from_secs(86_400);
 
 // Options of a sign-in. (No doc comment: clap would take it for that of the command.)
 #[derive(Debug, Clone, clap::Args)]
@@ -175,8 +172,5 @@ async fn pasted_line(stop: Arc<AtomicBool>) -> Option<Secret> {
 
 /// Returns the day on which a sign-in ends, for `sign_in_expires`; `None` if it has no fixed end.
 pub(super) fn last_day(granted: &Granted) -> Option<String> {
-    let lifetime = granted.lifetime.filter(|lifetime| *lifetime >= MIN_LIFETIME)?;
-    let seconds = i64::try_from(lifetime.as_secs()).ok()?;
-    let end = jiff::Timestamp::now().checked_add(jiff::SignedDuration::from_secs(seconds)).ok()?;
-    Some(end.to_zoned_datetime(jiff::tz::TimeZone::UTC).date().to_string())
+    mailqos_mail::sign_in::last_day(granted.lifetime?)
 }

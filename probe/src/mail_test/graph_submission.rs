@@ -40,13 +40,36 @@ const MAX_COPY: usize = 256 * 1024;
 /// Maximum number of mailboxes whose knowledge of the field is remembered.
 const MAX_PRIMED: usize = 4096;
 
+/// Number of newest messages in Sent Items among which copies of an earlier process are looked for.
+const MAX_LEFT: u32 = 200;
+/// The beginning of the signature in a subject.
+const SIGNATURE: &str = "mq1:";
+
+/// Where the copies of sent mails are.
+#[derive(Clone)]
+struct SentItems {
+    endpoint: Endpoint,
+    account: Account,
+    step: Duration,
+}
+
 /// A copy of a sent mail, which is to be deleted.
 struct Copy {
     id: String,
     token: Token,
-    endpoint: Endpoint,
-    account: Account,
-    step: Duration,
+    place: SentItems,
+}
+
+impl SentItems {
+    /// Opens a conversation.
+    async fn open(&self) -> Result<Sender, String> {
+        let credentials = mailqos_mail::credentials(&self.account).await;
+        let credentials = credentials.map_err(|error| error.to_string())?;
+        let mut sender = Sender::new(&self.endpoint, &credentials, self.step);
+        let opened = sender.open(self.step * 4, Instant::now() + self.step).await;
+        opened.map_err(|error| error.to_string())?;
+        Ok(sender)
+    }
 }
 
 impl MailTests {
@@ -65,6 +88,9 @@ impl MailTests {
             return Err(SmtpError::new(Stage::SmtpAuth, "no account is configured for sending"));
         };
         let step = options.timeout.to_std();
+        let place =
+            SentItems { endpoint: options.smtp.clone(), account: account.for_graph(), step };
+        self.sweep(&place);
         let mut sender = Sender::new(&options.smtp, credentials, step);
         let began = Moment::now();
         let mut draft = None;
@@ -78,13 +104,7 @@ impl MailTests {
             moment: stamp.map_or_else(Moment::now, Moment::of),
             accepted: None,
         };
-        let copy = id.map(|id| Copy {
-            id,
-            token: token.clone(),
-            endpoint: options.smtp.clone(),
-            account: account.for_graph(),
-            step,
-        });
+        let copy = id.map(|id| Copy { id, token: token.clone(), place: place.clone() });
         match result {
             Ok(_) => {
                 sender.close().await;
@@ -156,6 +176,14 @@ impl MailTests {
         }
     }
 
+    /// Deletes, once in the life of the probe and in the background, the copies that an earlier
+    /// process left in Sent Items because it was killed.
+    fn sweep(&self, place: &SentItems) {
+        if self.registry.note_swept(&place.account.user, MAX_PRIMED) {
+            spawn(&self.settling, sweep(place.clone(), self.registry.clone(), UtcMicros::now()));
+        }
+    }
+
     /// Deletes the copy of a sent mail in the background.
     fn discard(&self, copy: Option<Copy>) {
         if let Some(copy) = copy {
@@ -178,21 +206,55 @@ async fn discard_copy(copy: Copy, registry: Arc<Registry>) {
         }
     }
     tracing::warn!(
-        user = %copy.account.user,
+        user = %copy.place.account.user,
         "the copy of a test mail stays in Sent Items or Drafts"
     );
 }
 
 /// Tries to delete the copy; returns whether there is nothing left to do.
 async fn try_discard(copy: &Copy, registry: &Registry) -> Result<bool, String> {
-    let credentials = mailqos_mail::credentials(&copy.account).await;
-    let credentials = credentials.map_err(|error| error.to_string())?;
-    let mut sender = Sender::new(&copy.endpoint, &credentials, copy.step);
-    let whole = copy.step * 4;
-    sender.open(whole, Instant::now() + copy.step).await.map_err(|error| error.to_string())?;
+    let mut sender = copy.place.open().await?;
     let result = look_and_delete(&mut sender, copy, registry).await;
     sender.close().await;
     result.map_err(|error| error.to_string())
+}
+
+/// Deletes the copies of mails that were sent before a time.
+async fn sweep(place: SentItems, registry: Arc<Registry>, before: UtcMicros) {
+    let swept = async {
+        let mut sender = place.open().await?;
+        let result = sweep_with(&mut sender, &registry, before).await;
+        sender.close().await;
+        result.map_err(|error| error.to_string())
+    };
+    match swept.await {
+        Ok(0) => {}
+        Ok(count) => {
+            tracing::info!(user = %place.account.user, count, "copies of test mails deleted from Sent Items");
+        }
+        Err(error) => {
+            tracing::debug!(%error, "copies of earlier test mails in Sent Items not looked for");
+        }
+    }
+}
+
+async fn sweep_with(
+    sender: &mut Sender,
+    registry: &Registry,
+    before: UtcMicros,
+) -> Result<u32, GraphError> {
+    let mut count = 0;
+    for id in sender.newest("sentitems", MAX_LEFT, SIGNATURE).await? {
+        // Only what carries the signature in its own header is ours, whatever its subject says.
+        let content = sender.content(&id, MAX_COPY).await?;
+        if let Classification::TestMail(token) = classify(registry, &content)
+            && token.sent_at < before
+        {
+            sender.delete(&id).await?;
+            count += 1;
+        }
+    }
+    Ok(count)
 }
 
 async fn look_and_delete(

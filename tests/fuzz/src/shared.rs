@@ -19,13 +19,15 @@ use mailqos_net::{Trust, http};
 use tokio::runtime::Runtime;
 
 /// Fuzz targets: each one's name, which is also that of its folder of seeds, and its function.
-pub(crate) const TARGETS: [(&str, crate::Target); 6] = [
+pub(crate) const TARGETS: [(&str, crate::Target); 8] = [
     ("configuration", configuration),
     ("schedule", schedule),
     ("day_file", day_file),
     ("smtp_reply", smtp_reply),
     ("http_reply", http_reply),
     ("token_server", token_server),
+    ("id_token", id_token),
+    ("autoconfig", autoconfig),
 ];
 
 /// A word that no message may show.
@@ -189,6 +191,26 @@ pub(crate) fn http_reply(said: &[u8]) {
             assert!(summary.chars().count() <= 300 && !summary.contains(['\r', '\n']), "{summary}");
         }
         Err(error) => assert!(!error.to_string().contains('\n'), "{error}"),
+    }
+}
+
+/// Parses the statement of who signed in.
+pub(crate) fn id_token(said: &[u8]) {
+    let token = String::from_utf8_lossy(said);
+    match mailqos_mail::sign_in::replay_identity(&token, "client") {
+        Ok(identity) => {
+            assert!(identity.user.is_none_or(|user| !user.contains(['\r', '\n', '\u{1b}'])));
+        }
+        Err(error) => is_presentable(&error.to_string(), 200),
+    }
+}
+
+/// Parses an autoconfig file.
+pub(crate) fn autoconfig(text: &[u8]) {
+    let address = "anna@example.com".parse().expect("an address");
+    match mailqos_discovery::replay_document(text, &address) {
+        Ok(count) => assert!((1..=16).contains(&count), "{count} servers"),
+        Err(reason) => is_presentable(&reason, 600),
     }
 }
 

@@ -25,6 +25,8 @@ use crate::{
 pub const MAX_MIME: u64 = 3 * 1024 * 1024;
 /// The longest response, in bytes.
 const MAX_REPLY: usize = 1024 * 1024;
+/// The status of a message that was accepted for sending.
+const ACCEPTED: u16 = 202;
 /// The property set of header fields (PS_INTERNET_HEADERS; MS-OXPROPS, section 1.3.2).
 const HEADER_FIELDS: &str = "00020386-0000-0000-C000-000000000046";
 
@@ -172,6 +174,9 @@ impl Sender {
                 return Err(SmtpError { uncertain, ..self.failed(&failure) });
             }
         };
+        if response.status != ACCEPTED {
+            return Err(self.not_accepted(response.status));
+        }
         let ended = response.ended;
         self.phases.data = Some(Micros::from(ended.saturating_duration_since(began)));
         self.phases.send = Some(Micros::from(ended.saturating_duration_since(self.began)));
@@ -200,6 +205,35 @@ impl Sender {
         let path = format!("/mailFolders/{name}?$select=id");
         let json = self.ask(&Request::get(&path, MAX_REPLY)).await?.json()?;
         Ok(json.get("id").and_then(|id| id.as_str()).map(str::to_owned))
+    }
+
+    /// Lists the newest messages of a well-known folder with these words in their subject: their
+    /// identifiers, at most `most`.
+    ///
+    /// # Errors
+    /// The service refused, or the connection failed.
+    pub async fn newest(
+        &mut self,
+        folder: &str,
+        most: u32,
+        word: &str,
+    ) -> Result<Vec<String>, GraphError> {
+        let path = format!(
+            "/mailFolders/{folder}/messages?$select=id,subject&$orderby=receivedDateTime%20desc\
+             &$top={most}"
+        );
+        let json = self.ask(&Request::get(&path, MAX_REPLY)).await?.json()?;
+        let text = |value: &serde_json::Value, key: &str| {
+            value.get(key).and_then(|text| text.as_str()).unwrap_or_default().to_owned()
+        };
+        let entries = json.get("value").and_then(|value| value.as_array());
+        Ok(entries
+            .into_iter()
+            .flatten()
+            .filter(|entry| text(entry, "subject").contains(word))
+            .map(|entry| text(entry, "id"))
+            .filter(|id| !id.is_empty())
+            .collect())
     }
 
     /// Asks for the content of a message, at most `most` bytes of it.
@@ -280,6 +314,21 @@ impl Sender {
         SmtpError {
             reply: Some(Reply { code, lines, at: Instant::now() }),
             ..SmtpError::new(stage, &text)
+        }
+    }
+
+    /// The failure of a message that was not accepted although the response is not an error: too large
+    /// messages were answered with 200 instead of 202, and not sent
+    /// (<https://github.com/microsoftgraph/microsoft-graph-docs-contrib/issues/3079>).
+    fn not_accepted(&self, status: u16) -> SmtpError {
+        let text = format!(
+            "Microsoft Graph answered HTTP {status} instead of {ACCEPTED}, as it does to messages that \
+             are too large; the message was not accepted"
+        );
+        let lines = vec![format!("5.3.4 {text}")];
+        SmtpError {
+            reply: Some(Reply { code: 552, lines, at: Instant::now() }),
+            ..SmtpError::new(Stage::SmtpData, &text)
         }
     }
 

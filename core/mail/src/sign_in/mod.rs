@@ -10,6 +10,8 @@ mod identity;
 mod loopback;
 mod requests;
 
+pub(crate) use requests::lifetime;
+
 use std::time::Duration;
 
 use mailqos_base::{Secret, SecretError};
@@ -152,6 +154,26 @@ impl SignIn {
     fn is_microsoft(&self) -> bool {
         self.token_url.ends_with(ENTRA_TOKEN)
     }
+}
+
+/// A sign-in that is valid for less is extended by each use, or ends too soon to be of use.
+const MIN_LIFETIME: Duration = Duration::from_secs(86_400);
+
+/// Returns the day on which a sign-in ends, such as `2027-01-31`; `None` if it has no fixed end.
+pub fn last_day(lifetime: Duration) -> Option<String> {
+    let lifetime = Some(lifetime).filter(|lifetime| *lifetime >= MIN_LIFETIME)?;
+    let seconds = i64::try_from(lifetime.as_secs()).ok()?;
+    let end = jiff::Timestamp::now().checked_add(jiff::SignedDuration::from_secs(seconds)).ok()?;
+    Some(end.to_zoned_datetime(jiff::tz::TimeZone::UTC).date().to_string())
+}
+
+/// Reads the statement of who signed in, for the fuzz targets.
+///
+/// # Errors
+/// It is not valid, or not for this client.
+#[cfg(feature = "test-hooks")]
+pub fn replay_identity(token: &str, client_id: &str) -> Result<Identity, SignInError> {
+    Identity::read(token, client_id)
 }
 
 /// End of the address of a token server of Microsoft Entra.

@@ -85,6 +85,8 @@ pub(in crate::mail_test) struct Registry {
     pub(in crate::mail_test) connections: Arc<Connections>,
     /// Accounts whose mailboxes know the field with the token, for sending over Microsoft Graph.
     primed: Mutex<HashSet<String>>,
+    /// Mailboxes whose Sent Items were searched for copies of an earlier process.
+    swept: Mutex<HashSet<String>>,
     /// Recent visits to each mailbox.
     visited: Mutex<HashMap<MailboxId, Visited>>,
     /// Knowledge from earlier mails.
@@ -125,6 +127,7 @@ impl Registry {
             learned: Mutex::default(),
             connections: Arc::default(),
             primed: Mutex::default(),
+            swept: Mutex::default(),
         }
     }
 
@@ -173,6 +176,15 @@ impl Registry {
             primed.clear();
         }
         primed.insert(account.to_owned());
+    }
+
+    /// Notes that the Sent Items of this user are searched; returns whether it is the first time.
+    pub(in crate::mail_test) fn note_swept(&self, user: &str, most: usize) -> bool {
+        let mut swept = self.swept.lock().ignore_poison();
+        if swept.len() >= most {
+            swept.clear();
+        }
+        swept.insert(user.to_owned())
     }
 
     /// Returns when the watch over a mailbox must poll next; `None` if it is not needed.
