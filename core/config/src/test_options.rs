@@ -89,6 +89,10 @@ keys! {
         pickup: Key = Key::table(&["monitor.pickup"]);
         /// The folders to search over IMAP and Microsoft Graph, in this order.
         folders: Defaulted<Vec<String>> = key().default("[\"INBOX\"]");
+        /// The hosts or domains whose `Authentication-Results` fields count: the first part of the
+        /// field (RFC 8601, section 2.2). Needed if a filtering service in front of the mail server
+        /// checks SPF, DKIM and DMARC.
+        authserv_ids: Optional<Vec<String>> = key().otherwise("the hosts of the receiving domain");
         /// Over IMAP, use the server's announcements of new mail (IDLE) as further evidence of the
         /// arrival.
         idle: Defaulted<bool> = key().default("true");
@@ -174,6 +178,7 @@ pub(crate) struct Options {
     pub(crate) to: Option<Person>,
     pub(crate) protocol: PickupProtocol,
     pub(crate) folders: Vec<String>,
+    pub(crate) authserv_ids: Vec<String>,
     pub(crate) idle: bool,
     pub(crate) precise: bool,
     pub(crate) transcripts: Transcripts,
@@ -239,6 +244,7 @@ pub(super) fn read(
         to,
         protocol,
         folders,
+        authserv_ids: authserv_ids(table, problems),
         idle: table.read(&MONITOR.idle, problems),
         precise: table.read(&MONITOR.precise, problems),
         message: message::read(table, &MONITOR.message, problems),
@@ -364,6 +370,22 @@ fn folders(table: &mut Table, problems: &mut Problems) -> Vec<String> {
         return table.default_of(&MONITOR.folders);
     }
     folders
+}
+
+/// Reads the hosts whose `Authentication-Results` count, in lower case.
+fn authserv_ids(table: &mut Table, problems: &mut Problems) -> Vec<String> {
+    let Some(ids) = table.read(&MONITOR.authserv_ids, problems) else {
+        return Vec::new();
+    };
+    let is_id = |id: &String| !id.is_empty() && !id.contains([' ', ';', '"', '@', ',']);
+    if ids.is_empty() || !ids.iter().all(is_id) {
+        problems.push(
+            table
+                .problem(&MONITOR.authserv_ids, "the list is empty, or not of hosts", "here")
+                .help("name hosts or domains, such as [\"mx.example.com\"], or remove the key"),
+        );
+    }
+    ids.iter().map(|id| id.trim_matches('.').to_lowercase()).collect()
 }
 
 impl Options {

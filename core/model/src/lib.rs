@@ -3,6 +3,7 @@
 //!
 //! This crate depends on no file, network or configuration.
 
+mod deliverability;
 mod direction;
 mod event;
 mod id;
@@ -11,6 +12,7 @@ mod sample;
 mod time;
 mod words;
 
+pub use deliverability::{EnhancedStatus, Placement, Verdict};
 pub use direction::Direction;
 pub use event::{Event, EventKind, MAX_DECLARATION_DELAY};
 pub use id::{AccountName, InvalidName, MonitorId, Name, ObjectId, SiteName};

@@ -1,6 +1,6 @@
 //! Samples: the rows that tests store in the lake. Names and meanings are defined in the contracts.
 
-use super::{Micros, MonitorId, UtcMicros, words};
+use super::{Micros, MonitorId, Placement, UtcMicros, words};
 
 words!(
     /// Outcome of a test.
@@ -192,6 +192,9 @@ macro_rules! sample_columns {
             /// Whether, over Microsoft Graph, an existing access token was used, so that
             /// [`Sample::pickup_login`] is zero.
             pickup_token_cached: Option<bool> = "pickup_token_cached",
+            /// Kind of the folder in which the mail was found; null if unknown, as over POP3, which
+            /// shows no folders.
+            placement: Option<Placement> = "placement",
         }
     };
 }

@@ -16,6 +16,7 @@ use super::{
         self, Action, Found, MailClassifier, MailboxEndpoint, Memory, VisitStage, VisitTarget,
     },
     received,
+    receiver::Receiver,
     token::{SigningKey, Token},
     verdicts,
 };
@@ -211,7 +212,8 @@ pub fn token(mail: &[u8]) {
 
 /// Reads the verdicts of a mail.
 pub fn authentication_results(mail: &[u8]) {
-    let verdicts = verdicts::read(mail);
+    let receiver = Receiver::new("probe@example.com", "imap.example.com", &[]);
+    let verdicts = verdicts::read(mail, &receiver);
     for word in [&verdicts.spf, &verdicts.dkim, &verdicts.dmarc].into_iter().flatten() {
         assert!(
             !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_alphanumeric()),

@@ -2,8 +2,13 @@
 
 /// Returns the values of all fields with this name, topmost first.
 pub(super) fn fields(mail: &[u8], name: &str) -> Vec<String> {
-    let mut values: Vec<String> = Vec::new();
-    let mut inside = false;
+    let all = all_fields(mail).into_iter();
+    all.filter(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value).collect()
+}
+
+/// Returns the names and values of all fields, topmost first.
+pub(super) fn all_fields(mail: &[u8]) -> Vec<(String, String)> {
+    let mut all: Vec<(String, String)> = Vec::new();
     for line in mail.split(|byte| *byte == b'\n') {
         let line = line.strip_suffix(b"\r").unwrap_or(line);
         if line.is_empty() {
@@ -11,19 +16,16 @@ pub(super) fn fields(mail: &[u8], name: &str) -> Vec<String> {
         }
         let text = String::from_utf8_lossy(line);
         if text.starts_with([' ', '\t']) {
-            if let (true, Some(value)) = (inside, values.last_mut()) {
+            if let Some((_, value)) = all.last_mut() {
                 value.push(' ');
                 value.push_str(text.trim());
             }
             continue;
         }
         let (key, value) = text.split_once(':').unwrap_or((&text, ""));
-        inside = key.trim_end().eq_ignore_ascii_case(name);
-        if inside {
-            values.push(value.trim().to_owned());
-        }
+        all.push((key.trim_end().to_owned(), value.trim().to_owned()));
     }
-    values
+    all
 }
 
 /// Returns a text without its comments, which may be nested.

@@ -24,6 +24,7 @@ mod moment;
 mod outcome;
 pub(crate) mod pickup;
 mod received;
+mod receiver;
 mod results;
 mod submission;
 pub mod token;

@@ -11,6 +11,7 @@ use super::{
     evidence::{Bounds, Evidence, Moment, RoundTrip},
     mailbox::{Expected, LastVisit, Progress},
     pickup, received,
+    receiver::Receiver,
     submission::{Sent, Submission},
     verdicts,
 };
@@ -171,8 +172,9 @@ impl MailTests {
         sample.pickup_receive = found.receive;
         sample.pickups = Some(progress.pickups.max(1));
         sample.folder = found.folder.clone();
+        sample.placement = found.placement;
         sample.duplicates = Some(progress.duplicates);
-        note_verdicts(sample, &found.mail);
+        note_verdicts(sample, &found.mail, options);
         sample.hops = (!hops.is_empty()).then_some(hops);
     }
 }
@@ -251,8 +253,10 @@ fn note_bounce(sample: &mut Sample, progress: &Progress, report: &Report) {
 }
 
 /// Fills in the receiving system's verdicts on the mail.
-fn note_verdicts(sample: &mut Sample, mail: &[u8]) {
-    let verdicts = verdicts::read(mail);
+fn note_verdicts(sample: &mut Sample, mail: &[u8], options: &MailQos) {
+    let (to, server) = (&options.to.address, &options.pickup.server);
+    let receiver = Receiver::new(to, &server.to_string(), &options.authserv_ids);
+    let verdicts = verdicts::read(mail, &receiver);
     sample.spf = verdicts.spf;
     sample.dkim = verdicts.dkim;
     sample.dmarc = verdicts.dmarc;

@@ -90,7 +90,8 @@ pub(super) fn is_of_submission(mail: &[u8], reply: &str, client: &str) -> bool {
     })
 }
 
-fn hop(value: &str) -> Hop {
+/// Parses one field.
+pub(super) fn hop(value: &str) -> Hop {
     // Comments may contain semicolons, too.
     let bare = without_comments(value);
     let (clauses, at) = split_stamp(&bare);

@@ -3,6 +3,7 @@
 
 use super::{
     head::fields,
+    receiver::{Receiver, TrustedFields},
     results::{Statement, statements},
 };
 
@@ -22,21 +23,25 @@ pub(super) struct Verdicts {
     pub(super) score: Option<f64>,
 }
 
-/// Reads the verdicts. Only those `Authentication-Results` count that the topmost server wrote,
-/// because it stored the mail.
-pub(super) fn read(mail: &[u8]) -> Verdicts {
+/// Reads the verdicts. Only those `Authentication-Results` count that the receiving system wrote:
+/// those of the topmost of its hosts (RFC 8601, section 5).
+pub(super) fn read(mail: &[u8], receiver: &Receiver) -> Verdicts {
     let mut verdicts = Verdicts::default();
     let mut server = None;
     // A result without an identity counts if no result is for MAIL FROM.
     let mut spf_of_none = None;
-    for field in fields(mail, "Authentication-Results") {
-        let mut statements = statements(&field).into_iter().peekable();
+    let trusted = receiver.fields(mail);
+    for (above, field) in trusted.named("Authentication-Results") {
+        let mut statements = statements(field).into_iter().peekable();
         // Microsoft omits its own name; Yahoo appends the sender's domain.
         let id = statements.next_if(|statement| statement.leading_word().is_some());
         let id = id.and_then(|id| id.leading_word().map(str::to_ascii_lowercase));
-        if *server.get_or_insert(id.clone()) != id {
+        // Several filters of a server write next to each other, not above and below its `Received`.
+        let place = (above, id);
+        if !trusted.is_from(place.1.as_deref()) || *server.get_or_insert(place.clone()) != place {
             continue;
         }
+        let mut dkim: Option<String> = None;
         for statement in statements {
             let Some((method, result)) = result(&statement) else {
                 continue;
@@ -49,14 +54,13 @@ pub(super) fn read(mail: &[u8]) -> Verdicts {
                 },
                 "dmarc" => verdicts.dmarc.get_or_insert(result),
                 // Of several signatures, one valid one is sufficient.
-                "dkim" if verdicts.dkim.is_none() || result == "pass" => {
-                    verdicts.dkim.insert(result)
-                }
+                "dkim" if dkim.is_none() || result == "pass" => dkim.insert(result),
                 _ => continue,
             };
         }
+        verdicts.dkim = verdicts.dkim.or(dkim);
     }
-    verdicts.spf = verdicts.spf.or(spf_of_none).or_else(|| received_spf(mail));
+    verdicts.spf = verdicts.spf.or(spf_of_none).or_else(|| received_spf(&trusted));
     let first = |name| fields(mail, name).into_iter().next();
     spam(&mut verdicts, first);
     verdicts
@@ -81,10 +85,10 @@ fn identity(statement: &Statement) -> Option<Identity> {
 
 /// Returns the result for MAIL FROM in `Received-SPF` fields: `Pass (comment) identity=mailfrom;
 /// client-ip=192.0.2.1`.
-fn received_spf(mail: &[u8]) -> Option<String> {
+fn received_spf(trusted: &TrustedFields) -> Option<String> {
     let mut of_none = None;
-    for field in fields(mail, "Received-SPF") {
-        let statements = statements(&field);
+    for (_, field) in trusted.named("Received-SPF") {
+        let statements = statements(field);
         let Some(result) = statements.first().and_then(|statement| word(statement.words.first()?))
         else {
             continue;
@@ -173,8 +177,18 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    fn receiver(domains: &[&str]) -> Receiver {
+        let ids: Vec<String> = domains.iter().map(|&domain| domain.to_owned()).collect();
+        Receiver::new("probe@example.com", "outlook.office365.com", &ids)
+    }
+
+    fn told_to(receiver: &Receiver, head: &str) -> Verdicts {
+        let mail = format!("{head}\r\nSubject: x\r\n\r\nX-Spam-Flag: YES\r\n");
+        read(mail.as_bytes(), receiver)
+    }
+
     fn told(head: &str) -> Verdicts {
-        read(format!("{head}\r\nSubject: x\r\n\r\nX-Spam-Flag: YES\r\n").as_bytes())
+        told_to(&receiver(&[]), head)
     }
 
     fn texts(verdicts: &Verdicts) -> (Option<&str>, Option<&str>, Option<&str>) {
@@ -185,7 +199,7 @@ mod tests {
     fn authentication_results_of_all_kinds_are_parsed() {
         for (head, expected) in [
             (
-                "Authentication-Results: mx.google.com;\r\n       dkim=pass header.i=@example.com header.s=s1 header.b=abc;\r\n       spf=pass (google.com: domain of a@example.com designates 192.0.2.1 as permitted sender) smtp.mailfrom=a@example.com;\r\n       dmarc=pass (p=NONE sp=NONE dis=NONE) header.from=example.com",
+                "Authentication-Results: mx.example.com;\r\n       dkim=pass header.i=@example.com header.s=s1 header.b=abc;\r\n       spf=pass (google.com: domain of a@example.com designates 192.0.2.1 as permitted sender) smtp.mailfrom=a@example.com;\r\n       dmarc=pass (p=NONE sp=NONE dis=NONE) header.from=example.com",
                 (Some("pass"), Some("pass"), Some("pass")),
             ),
             (
@@ -197,7 +211,7 @@ mod tests {
                 (Some("fail"), Some("permerror"), Some("temperror")),
             ),
             (
-                "Authentication-Results: a.example; dkim=fail\r\nAuthentication-Results: a.example; dkim=pass; dmarc=pass\r\nAuthentication-Results: forged.example; spf=pass",
+                "Authentication-Results: a.example.com; dkim=fail; dkim=pass\r\nAuthentication-Results: a.example.com; dkim=fail; dmarc=pass\r\nAuthentication-Results: forged.example; spf=pass",
                 (None, Some("pass"), Some("pass")),
             ),
             ("Authentication-Results: mx.example.com; none", (None, None, None)),
@@ -277,10 +291,130 @@ mod tests {
                 (Some("softfail"), None, None),
             ),
             ("Received-SPF: none (helo: no record) client-ip=192.0.2.1", (None, None, None)),
+            // https://github.com/trusteddomainproject/OpenDMARC/pull/329: no name, one result each.
+            (
+                "Authentication-Results: spf=pass smtp.mailfrom=example.org\r\nAuthentication-Results: compauth=pass reason=000",
+                (Some("pass"), None, None),
+            ),
+            // https://github.com/trusteddomainproject/OpenDMARC/pull/365: the policy is not the
+            // result.
+            (
+                "Authentication-Results: mx.example.com; dmarc=fail (p=reject dis=none) header.from=example.org policy.dmarc=none",
+                (None, None, Some("fail")),
+            ),
+            // https://github.com/lieser/dkim_verifier/issues/222: names between the results, and a
+            // word that only Hotmail uses.
+            (
+                "Authentication-Results: spf=pass (sender IP is 192.0.2.1)\r\n smtp.mailfrom=example.org; hotmail.com; dkim=test (signature was verified)\r\n header.d=example.org;hotmail.com; dmarc=pass action=none\r\n header.from=example.org;compauth=pass reason=100",
+                (Some("pass"), Some("test"), Some("pass")),
+            ),
+            // https://github.com/lieser/dkim_verifier/issues/71: one field for each filter.
+            (
+                "Authentication-Results: x.example.com; dmarc=pass header.from=example.org\r\nAuthentication-Results: x.example.com; dkim=pass",
+                (None, Some("pass"), Some("pass")),
+            ),
+            // https://github.com/rspamd/rspamd/issues/2772: a name and nothing else.
+            ("Authentication-Results: mx.example.com", (None, None, None)),
+            // https://github.com/lieser/dkim_verifier/issues/468: results of earlier systems, which
+            // only a verified seal makes credible.
+            (
+                "ARC-Authentication-Results: i=1; mx.example.com; spf=pass; dkim=pass; dmarc=pass",
+                (None, None, None),
+            ),
+            // https://github.com/lieser/dkim_verifier/issues/213: a reason after a property.
+            (
+                "Authentication-Results: mx.example.com;\r\n\tspf=pass smtp.mailfrom=b@example.org;\r\n\tdmarc=fail header.from=example.org (p=none pct=100);\r\n\tiprev=fail policy.iprev=192.0.2.1 reason=\"does not match\" (MAIL b@example.org)",
+                (Some("pass"), None, Some("fail")),
+            ),
             ("X: y", (None, None, None)),
         ] {
             assert_eq!(texts(&told(head)), expected, "{head}");
         }
+    }
+
+    #[test]
+    fn only_results_of_the_receiving_system_count() {
+        let filed = "Received: from mx.example.com by imap.example.com with LMTP; x\r\n";
+        let border = "Received: from out.sender.example ([192.0.2.1]) by mx.example.com; x\r\n";
+        let sent = "Received: from client by out.sender.example with ESMTPSA; x\r\n";
+        let forged = "Authentication-Results: mx.example.com; spf=pass; dkim=pass; dmarc=pass\r\n\
+            Received-SPF: pass identity=mailfrom\r\n";
+        let own =
+            "Authentication-Results: mx.example.com 1; spf=fail smtp.mailfrom=a@b; dkim=none\r\n";
+        let failed = (Some("fail"), Some("none"), None);
+        for (head, expected) in [
+            // The receiving system checked nothing: a forged field does not change that.
+            (format!("{filed}{border}{sent}{forged}"), (None, None, None)),
+            (format!("{border}{sent}{forged}"), (None, None, None)),
+            // RFC 8601, section 7.1: forged fields below its own.
+            (format!("{filed}{own}{border}{sent}{forged}"), failed),
+            (format!("{filed}{border}{own}{sent}{forged}"), failed),
+            (format!("{own}{border}{forged}{sent}"), failed),
+            // https://github.com/NousResearch/hermes-agent/pull/88560: the only field is that of the
+            // sender's own host.
+            (
+                format!("{border}Authentication-Results: attacker.example; dmarc=pass\r\n"),
+                (None, None, None),
+            ),
+            // https://github.com/pimlie/authres_status/issues/86: a name that can't be parsed.
+            (
+                format!(
+                    "{border}Authentication-Results: ; dmarc=pass\r\nAuthentication-Results: @; dkim=pass\r\n"
+                ),
+                (None, None, None),
+            ),
+            // https://github.com/lieser/dkim_verifier/issues/465: forged with the name of another
+            // host of the same domain, which the border does not remove.
+            (
+                format!(
+                    "{own}{border}{sent}Authentication-Results: mx2.example.com; dkim=pass\r\n"
+                ),
+                failed,
+            ),
+            // https://github.com/trusteddomainproject/OpenDKIM/issues/185: only the first of
+            // several forged fields was removed.
+            (format!("{filed}{border}{own}{sent}{forged}{forged}"), failed),
+            // https://github.com/trusteddomainproject/OpenDKIM/issues/48: a further field of the
+            // sending system.
+            (
+                format!(
+                    "{own}{border}Authentication-Results: out.sender.example; dkim=pass\r\n{sent}"
+                ),
+                failed,
+            ),
+            // Its own field, and one with the name of another host above it, as written by a
+            // mailing list or a forwarder whose name is not of the receiving domain.
+            (
+                format!("Authentication-Results: lists.example.org; dkim=pass\r\n{own}{border}"),
+                failed,
+            ),
+            // https://github.com/trusteddomainproject/OpenDMARC/issues/37 and RFC 8601, section 5:
+            // a name that only resembles that of the receiving domain.
+            (
+                format!("Authentication-Results: mx.notexample.com; dkim=pass\r\n{border}"),
+                (None, None, None),
+            ),
+        ] {
+            assert_eq!(texts(&told(&head)), expected, "{head}");
+        }
+        // A filtering service in front of the mail server, whose results are the ones that count.
+        let head = format!(
+            "Received: from eu.filter.example.net by mx.example.com; x\r\n\
+             Authentication-Results: mx.example.com; spf=fail smtp.mailfrom=a@b; dmarc=fail\r\n\
+             Received: from out.sender.example by eu.filter.example.net; x\r\n\
+             Authentication-Results: eu.filter.example.net; spf=pass smtp.mailfrom=a@b; dmarc=pass\r\n\
+             {sent}{forged}"
+        );
+        assert_eq!(texts(&told(&head)), (Some("fail"), None, Some("fail")));
+        // https://github.com/trusteddomainproject/OpenDMARC/issues/238: a name without a domain must
+        // be configured.
+        let pod = "Authentication-Results: rspamd-786cb55f77-65p7t; dkim=pass\r\n";
+        assert_eq!(texts(&told(pod)), (None, None, None));
+        let named = receiver(&["rspamd-786cb55f77-65p7t"]);
+        assert_eq!(texts(&told_to(&named, pod)), (None, Some("pass"), None));
+        // https://github.com/jsr-io/jsr/pull/1510: the results that count are the forwarder's.
+        let filter = receiver(&["filter.example.net"]);
+        assert_eq!(texts(&told_to(&filter, &head)), (Some("pass"), None, Some("pass")));
     }
 
     #[test]
@@ -315,7 +449,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_header_is_read_without_a_panic(text in "\\PC{0,120}", bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let _ = read(&bytes);
+            let _ = read(&bytes, &receiver(&[]));
             for name in ["Authentication-Results", "X-Spam-Status", "X-Spamd-Result", "X-Spam-Score", "Received-SPF"] {
                 let _ = told(&format!("{name}: {text}"));
             }

@@ -40,6 +40,9 @@ pub struct MailQos {
     pub protocol: PickupProtocol,
     /// Folders to search over IMAP, in this order; POP3 supports only the inbox.
     pub folders: Vec<String>,
+    /// Hosts or domains, in lower case, whose `Authentication-Results` count; if empty, those of the
+    /// receiving domain.
+    pub authserv_ids: Vec<String>,
     /// Whether the server's announcements of new mail (IMAP IDLE) are used as evidence of the
     /// arrival.
     pub idle: bool,
@@ -82,6 +85,7 @@ pub(super) fn read(options: &Options, table: &mut Table, problems: &mut Problems
         pickup: pickup?.endpoint,
         protocol: options.protocol,
         folders: options.folders.clone(),
+        authserv_ids: options.authserv_ids.clone(),
         idle: options.idle,
         precise: options.precise,
         transcripts: options.transcripts,

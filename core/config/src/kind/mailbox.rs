@@ -14,7 +14,7 @@ use crate::{
 const STEPS: i64 = 5;
 
 /// Returns the keys that only other kinds have.
-fn foreign_keys() -> [&'static Key; 10] {
+fn foreign_keys() -> [&'static Key; 11] {
     [
         &MONITOR.from,
         &MONITOR.to,
@@ -23,6 +23,7 @@ fn foreign_keys() -> [&'static Key; 10] {
         &MONITOR.check_interval,
         &MONITOR.extra_pickups,
         &MONITOR.horizon,
+        &MONITOR.authserv_ids,
         &MONITOR.idle,
         &MONITOR.precise,
         &MONITOR.message,

@@ -1,7 +1,8 @@
 //! Columns of the lake: their names, their types, and the fields of records that hold their values.
 
 use mailqos_model::{
-    Event, EventKind, Exclusion, Hop, Micros, MonitorId, Outcome, Sample, Stage, UtcMicros,
+    Event, EventKind, Exclusion, Hop, Micros, MonitorId, Outcome, Placement, Sample, Stage,
+    UtcMicros,
 };
 
 /// A value that is read from or written to a column.
@@ -150,6 +151,7 @@ values! {
     Outcome: Word = |value| Cell::Text(value.as_str().to_owned()), Text(value) => word(&value), "a text";
     Stage: Word = |value| Cell::Text(value.as_str().to_owned()), Text(value) => word(&value), "a text";
     Exclusion: Word = |value| Cell::Text(value.as_str().to_owned()), Text(value) => word(&value), "a text";
+    Placement: Word = |value| Cell::Text(value.as_str().to_owned()), Text(value) => word(&value), "a text";
     EventKind: Word = |value| Cell::Text(value.as_str().to_owned()), Text(value) => word(&value), "a text";
 }
 

@@ -433,6 +433,7 @@ mod tests {
             shown: Moment::of_micros(5),
             receive: Some(Micros(1)),
             folder: None,
+            placement: None,
             landed: None,
             notified: None,
             mail: Vec::new(),

@@ -15,7 +15,7 @@ use mailqos_base::lock::IgnorePoison as _;
 use mailqos_base::one_line;
 use mailqos_config::{Endpoint, Pickup, PickupProtocol};
 use mailqos_mail::{Credentials, LoginAttempt, LoginRefusal, Transcript, Wire, WireError};
-use mailqos_model::{Micros, Outcome, Sample, Stage, UtcMicros};
+use mailqos_model::{Micros, Outcome, Placement, Sample, Stage, UtcMicros};
 use mailqos_net::TlsSession;
 
 use super::{
@@ -290,6 +290,8 @@ pub(super) struct Found {
     pub(super) receive: Option<Micros>,
     /// The folder that contained it.
     pub(super) folder: Option<String>,
+    /// Kind of that folder; `None` if the protocol shows no folders.
+    pub(super) placement: Option<Placement>,
     /// Arrival by the server's clock (INTERNALDATE).
     pub(super) landed: Option<UtcMicros>,
     /// Time at which the server announced it (IDLE).

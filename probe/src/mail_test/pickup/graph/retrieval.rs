@@ -4,7 +4,7 @@
 use std::cmp::Reverse;
 
 use mailqos_mail::graph::{GraphError, Request, Response, encoded};
-use mailqos_model::Stage;
+use mailqos_model::{Placement, Stage};
 
 use super::{
     super::{Action, Found, KEPT_OF_MAIL, MailClassifier, PickupError, UNREADABLE_FOR, finding},
@@ -163,6 +163,7 @@ impl GraphVisit<'_> {
                 shown: ours.seen.shown,
                 receive: (action == Action::Collect).then_some(ours.receive),
                 folder: Some(name.to_owned()),
+                placement: Some(Placement::of_folder(name)),
                 landed: ours.seen.received,
                 notified: None,
                 mail: ours.mail,

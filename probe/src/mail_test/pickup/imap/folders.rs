@@ -1,6 +1,6 @@
 //! The folders of a mailbox: finds the trash, and suggests the actual name of a configured folder.
 
-use mailqos_model::{Micros, Stage};
+use mailqos_model::{Micros, Placement, Stage};
 
 use super::{
     super::PickupError,
@@ -13,9 +13,7 @@ use crate::mail_test::evidence::Moment;
 const MAX_FOLDERS: usize = 2000;
 /// Time after which the folders are listed again.
 const LIST_AGAIN: Micros = Micros::from_secs(3600);
-/// Names of the junk folder and the trash for servers without special-use attributes (RFC 6154).
-const JUNK: [&str; 7] =
-    ["junk", "spam", "junk e-mail", "junk email", "bulk mail", "bulk", "spamverdacht"];
+/// Names of the trash for servers without special-use attributes (RFC 6154).
 const TRASH: [&str; 6] =
     ["trash", "deleted items", "deleted messages", "bin", "papierkorb", "corbeille"];
 
@@ -36,6 +34,10 @@ impl Listed {
             delimiter => self.name.rsplit(delimiter).next().unwrap_or(&self.name),
         };
         leaf.to_lowercase()
+    }
+
+    fn is_named_junk(&self) -> bool {
+        Placement::of_folder(&self.leaf()) == Placement::Junk
     }
 
     fn is(&self, attribute: &str) -> bool {
@@ -64,6 +66,30 @@ pub(super) async fn trash(
     Ok(trash)
 }
 
+/// Names of the folders with the attribute `\\Junk`, and the time at which they were looked up.
+pub(super) type JunkFolders = Option<(Moment, Vec<String>)>;
+
+/// Returns the kind of a folder: by its attributes, in whatever language it is named, or by its
+/// name. The server is asked at most once an hour, and not about the inbox.
+pub(super) async fn placement(
+    session: &mut Session,
+    known: &mut JunkFolders,
+    name: &str,
+) -> Result<Placement, PickupError> {
+    let by_name = Placement::of_folder(name);
+    if by_name != Placement::Other {
+        return Ok(by_name);
+    }
+    let is_fresh = known.as_ref().is_some_and(|(at, _)| Moment::now() - *at < LIST_AGAIN);
+    if !is_fresh {
+        let listed = list(session).await?;
+        let junk = listed.into_iter().filter(|folder| folder.is("\\junk"));
+        *known = Some((Moment::now(), junk.map(|folder| folder.name).collect()));
+    }
+    let is_junk = known.iter().any(|(_, names)| names.iter().any(|junk| junk == name));
+    Ok(if is_junk { Placement::Junk } else { Placement::Other })
+}
+
 /// Returns a suggestion for a folder that could not be opened, or an empty text if there is none.
 pub(super) async fn suggestion(
     session: &mut Session,
@@ -74,12 +100,12 @@ pub(super) async fn suggestion(
 
 fn suggest(listed: &[Listed], missing: &str) -> String {
     let leaf = missing.rsplit(['/', '.']).next().unwrap_or(missing).to_lowercase();
-    let means_junk = JUNK.contains(&&*leaf);
+    let means_junk = Placement::of_folder(missing) == Placement::Junk;
     if let Some(junk) = listed.iter().find(|folder| folder.is("\\junk")).filter(|_| means_junk) {
         return format!("the server's junk folder is {:?}; use that name in folders", junk.name);
     }
     let same = |folder: &&Listed| folder.leaf() == leaf && folder.name != missing;
-    let similar = |folder: &&Listed| means_junk && JUNK.contains(&&*folder.leaf());
+    let similar = |folder: &&Listed| means_junk && folder.is_named_junk();
     let found = listed.iter().find(same).or_else(|| listed.iter().find(similar));
     if let Some(folder) = found {
         return format!("the mailbox has {:?}; use that name in folders", folder.name);
@@ -151,7 +177,7 @@ mod tests {
             (
                 vec![&inbox, &french],
                 "Junk",
-                "the mailbox contains \"INBOX\", \"Éléments indésirables\"",
+                "the mailbox has \"Éléments indésirables\"; use that name",
             ),
             (vec![&inbox, &flat], "INBOX/Offers", "the mailbox has \"Offers\"; use that name"),
             (vec![], "Junk", ""),

@@ -21,14 +21,14 @@ use std::{
 
 use deletion::PendingDeletions;
 use mailqos_mail::Wire;
-use mailqos_model::{Micros, Stage, UtcMicros};
+use mailqos_model::{Micros, Placement, Stage, UtcMicros};
 use reply::Status;
 use retrieval::Retrieval;
 use watch::Witness;
 
 use super::{
-    Finding, MailClassifier, MissingFolder, PickupError, STEPS_A_VISIT, UNREADABLE_FOR, Visit,
-    VisitTarget,
+    Finding, Found, MailClassifier, MissingFolder, PickupError, STEPS_A_VISIT, UNREADABLE_FOR,
+    Visit, VisitTarget,
 };
 use crate::mail_test::{evidence::Moment, token::Token};
 
@@ -151,6 +151,7 @@ pub(in crate::mail_test) struct Memory {
     /// Observations of the watch over the first folder.
     witness: Witness,
     trash: folders::Trash,
+    junk: folders::JunkFolders,
     /// Suggestions for folders that could not be opened.
     suggestions: HashMap<String, (Moment, String)>,
 }
@@ -313,6 +314,7 @@ impl Imap<'_> {
                 other => other?,
             }
         }
+        self.note_placement(name).await?;
         let searches = !self.memory.habits.lacks.contains("SEARCH");
         if let Some(folder) = self.memory.folders.get_mut(name) {
             deletion::forget_gone(&mut self.session, &mut folder.ours, searches).await?;
@@ -332,6 +334,19 @@ impl Imap<'_> {
             }
         }
         failure.map_or(Ok(None), Err)
+    }
+
+    /// Notes the kind of the folder in mails that were found in it.
+    async fn note_placement(&mut self, name: &str) -> Result<(), PickupError> {
+        let is_in = |found: &&mut Found| {
+            found.folder.as_deref() == Some(name) && found.placement == Some(Placement::Other)
+        };
+        let mut found: Vec<&mut Found> = self.visit.found.iter_mut().filter(is_in).collect();
+        if !found.is_empty() {
+            let kind = folders::placement(&mut self.session, &mut self.memory.junk, name).await?;
+            found.iter_mut().for_each(|found| found.placement = Some(kind));
+        }
+        Ok(())
     }
 
     /// Lists the new mails of the selected folder, with the bounds of their arrival.

@@ -5,7 +5,7 @@ use std::{
     time::Instant,
 };
 
-use mailqos_model::{Micros, Stage, UtcMicros};
+use mailqos_model::{Micros, Placement, Stage, UtcMicros};
 
 use super::{
     super::{Action, Finding, Found, KEPT_OF_MAIL, MailClassifier, PickupError, Visit, finding},
@@ -253,6 +253,7 @@ impl Retrieval<'_> {
                 shown: ours.seen.shown,
                 receive: None,
                 folder: Some(name.to_owned()),
+                placement: Some(Placement::of_folder(name)),
                 landed: ours.date,
                 notified: ours.seen.announced,
                 mail: ours.head.clone(),

@@ -182,6 +182,7 @@ impl Retrieval<'_> {
             shown: known.shown,
             receive,
             folder: None,
+            placement: None,
             landed: None,
             notified: None,
             mail,
