@@ -462,6 +462,7 @@ fn monitor_report(monitor: &Monitor, state: Option<&State>) -> MonitorReport {
             round_trip_ms: last.round_trip.map(Micros::as_millis_f64),
             round_trip_error_ms: last.round_trip_error.map(Micros::as_millis_f64),
             round_trip_likely_error_ms: last.round_trip_likely_error.map(Micros::as_millis_f64),
+            placement: last.placement.map(|place| place.as_str().to_owned()),
         }),
         last_good: time(state.and_then(|state| state.last_ok)),
         failures: state.map_or(0, |state| state.failures),

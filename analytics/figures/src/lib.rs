@@ -6,6 +6,7 @@
 
 pub mod alarm_log;
 pub mod availability;
+pub mod deliverability;
 pub mod delivered_within;
 pub mod local_clock;
 pub mod outages;
@@ -16,12 +17,14 @@ pub mod periods;
 mod random;
 pub mod rounding;
 pub mod service_level;
+pub mod share_changes;
 pub mod significance;
 pub mod stats;
 pub mod trend;
 
 pub use alarm_log::AlarmLog;
 pub use availability::{Counts, Share};
+pub use deliverability::{Deliverability, MailShare};
 pub use outages::{Outage, State, Timeline};
 pub use packed::Packed;
 pub use percentiles::{

@@ -8,6 +8,7 @@ use mailqos_model::{Micros, UtcMicros};
 
 use super::{
     availability::{Counts, share},
+    deliverability::{Deliverability, Judge},
     delivered_within::LIMITS,
     outages::{State, Timeline},
     percentiles::{DeliveredPercentile, Distribution, distribution_of},
@@ -51,6 +52,8 @@ pub struct Row {
     /// Counts and times as if maintenance that was declared afterwards had been planned; `None` if
     /// no counted test is concerned.
     pub declared: Option<(Counts, Time)>,
+    /// Deliverability, if requested.
+    pub mails: Option<Box<Deliverability>>,
 }
 
 impl Row {
@@ -219,6 +222,8 @@ pub struct FiguresQuery {
     pub metrics: Vec<Metric>,
     /// The quantiles, in [0, 1].
     pub qs: Vec<f64>,
+    /// Whether deliverability is needed, for which receipts must be read.
+    pub receipts: bool,
     buckets: Vec<Bucket>,
 }
 
@@ -239,7 +244,15 @@ impl FiguresQuery {
             by,
             metrics: metrics.to_vec(),
             qs: qs.to_vec(),
+            receipts: false,
         }
+    }
+
+    /// Adds deliverability, if `wanted`.
+    #[must_use]
+    pub fn with_receipts(mut self, wanted: bool) -> Self {
+        self.receipts = wanted;
+        self
     }
 
     /// Returns the parts of each bucket with samples, or of all buckets, with the result of `make`
@@ -263,6 +276,7 @@ impl FiguresQuery {
             Some(Time::of(&Timeline::of(series, past, None), &self.buckets, past))
         });
         let counting = series.counting();
+        let judge = self.receipts.then(|| Judge::new(series));
         let mut values = Values::default();
         let mut row = series.inside.start;
         let mut parts = Vec::new();
@@ -283,6 +297,7 @@ impl FiguresQuery {
                     .and_then(|times| times.get(index).copied())
                     .unwrap_or_default(),
                 declared: None,
+                mails: judge.map(|judge| Box::new(Deliverability::of(&judge, rows.clone()))),
             };
             if let Some(series) = &without {
                 let counts = Counts::of(series, rows.clone());
@@ -340,6 +355,7 @@ impl FiguresQuery {
                 metrics,
                 delivered: all_delivered.next().unwrap_or_default(),
                 declared: part.declared,
+                mails: part.mails,
             })
             .collect()
     }
@@ -375,6 +391,7 @@ struct Part {
     within: [u64; LIMITS.len()],
     time: Time,
     declared: Option<(Counts, Time)>,
+    mails: Option<Box<Deliverability>>,
 }
 
 /// The contribution of a series to figures of several.
@@ -413,6 +430,9 @@ impl Pool {
                     sum.time.add(&part.time);
                     for (sum, more) in sum.within.iter_mut().zip(part.within) {
                         *sum += more;
+                    }
+                    if let (Some(sum), Some(more)) = (&mut sum.mails, &part.mails) {
+                        sum.add(more);
                     }
                     sum.has_samples |= part.has_samples;
                     *monitors += u64::from(part.has_samples);
@@ -470,6 +490,7 @@ impl Pool {
                     metrics,
                     delivered,
                     declared: part.declared,
+                    mails: part.mails,
                 }
             })
             .collect()

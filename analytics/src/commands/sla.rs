@@ -157,6 +157,14 @@ fn promise(target: &LevelTarget) -> String {
         LevelTarget::Availability(share) => format!("{share} % of tests on time"),
         LevelTarget::Uptime(share) => format!("{share} % uptime"),
         LevelTarget::DeliveredWithin { limit, share } => format!("{share} % within {limit}"),
+        LevelTarget::Mails { figure, share } => match *figure {
+            "inbox_placement" => format!("{share} % in the inbox in time"),
+            "first_attempt_rate" => format!("{share} % accepted at the first attempt"),
+            other => {
+                let name = other.trim_end_matches("_pass_rate").to_uppercase();
+                format!("{share} % pass {name}")
+            }
+        },
         LevelTarget::Percentile { metric, q, limit } => {
             format!("{} p{q} at most {limit}", metric.replace('_', " "))
         }
@@ -169,6 +177,7 @@ fn kind(target: &LevelTarget) -> &'static str {
         LevelTarget::Availability(_) => "availability",
         LevelTarget::Uptime(_) => "uptime",
         LevelTarget::DeliveredWithin { .. } => "delivered_within",
+        LevelTarget::Mails { figure, .. } => figure,
         LevelTarget::Percentile { .. } => "percentile",
     }
 }
@@ -380,7 +389,8 @@ fn measured(value: Value, target: &LevelTarget, tests: u64) -> Option<String> {
         Value::Share(share) => Some(match target {
             LevelTarget::Availability(goal)
             | LevelTarget::Uptime(goal)
-            | LevelTarget::DeliveredWithin { share: goal, .. } => {
+            | LevelTarget::DeliveredWithin { share: goal, .. }
+            | LevelTarget::Mails { share: goal, .. } => {
                 per_cent_beside(share, goal.as_f64(), tests)
             }
             LevelTarget::Percentile { .. } => per_cent(share, tests),

@@ -19,7 +19,7 @@ pub struct Args {
 
     /// Figure to rank by: availability, delivery_rate, coverage, availability_by_time, downtime,
     /// outages, longest_outage, mttr, mtbf, lost, delivered_within_30s, delivered_p99,
-    /// round_trip_p95, smtp_send_mean, …
+    /// round_trip_p95, smtp_send_mean, inbox_placement, dkim_pass_rate, …
     #[arg(long, value_name = "FIGURE", default_value = "availability", value_parser = figure)]
     figure: Figure,
 
@@ -50,7 +50,8 @@ pub fn run(args: &Args, global: &Global) -> Result<ExitCode, Failure> {
     let source = args.source.open(global)?;
     let figure = &args.figure;
     let asked: Vec<RequestedPercentile> = figure.percentile().cloned().into_iter().collect();
-    let shape = Shape::of_monitors(source.period.calendar.clone(), &[figure.metric()], &asked);
+    let shape = Shape::of_monitors(source.period.calendar.clone(), &[figure.metric()], &asked)
+        .with_receipts(figure.mail().is_some());
     let mut question = shape.question(&source.period, None);
     question.metrics = vec![figure.metric()];
     let rows: Vec<Row> = source

@@ -50,6 +50,13 @@ pub enum Target {
         /// Minimum share of mails.
         share: Percent,
     },
+    /// Minimum share of mails with a property, such as being in the inbox in time.
+    Mails {
+        /// Name of the share, as in the figures.
+        figure: &'static str,
+        /// Minimum share of mails.
+        share: Percent,
+    },
     /// Upper limit of a percentile of a metric.
     Percentile {
         /// Name of the metric, one of those defined in the contracts.
@@ -67,7 +74,8 @@ impl Target {
         match self {
             Self::Availability(share)
             | Self::Uptime(share)
-            | Self::DeliveredWithin { share, .. } => *share,
+            | Self::DeliveredWithin { share, .. }
+            | Self::Mails { share, .. } => *share,
             Self::Percentile { q, .. } => *q,
         }
     }
@@ -288,6 +296,16 @@ keys! {
         uptime: Optional<Percent> = key();
         /// The share of mails that arrive within a time: `{ "30s" = "99%" }`.
         delivered_within: Key = Key::pairs(&ValueKind::of::<Percent>());
+        /// The minimum share of mails in the inbox within max round trip.
+        inbox_placement: Optional<Percent> = key();
+        /// The minimum share of SPF results that are `pass`.
+        spf_pass_rate: Optional<Percent> = key();
+        /// The minimum share of DKIM results that are `pass`.
+        dkim_pass_rate: Optional<Percent> = key();
+        /// The minimum share of DMARC results that are `pass`.
+        dmarc_pass_rate: Optional<Percent> = key();
+        /// The minimum share of mails that are accepted at the first attempt.
+        first_attempt_rate: Optional<Percent> = key();
         /// Upper limits of percentiles: `{ round_trip = { p95 = "10s" } }`.
         percentile: Key = Key::table(&["service_level.percentile"]);
         /// The period that the promise covers.
@@ -356,7 +374,7 @@ pub(super) fn read(
     if targets.is_empty() && problems.count(super::Severity::Error) == before {
         problems.push(table.missing(
             &LEVEL.availability,
-            "the promised share, such as \"99.9%\"; or use uptime, delivered_within or percentile",
+            "the promised share, such as \"99.9%\"; or use uptime, delivered_within, inbox_placement or percentile",
         ));
     }
     let period = table.read(&LEVEL.period, problems);
@@ -386,6 +404,16 @@ fn targets(table: &mut Table, problems: &mut Problems) -> Vec<Target> {
             }
         }
     }
+    for key in [
+        &LEVEL.inbox_placement,
+        &LEVEL.spf_pass_rate,
+        &LEVEL.dkim_pass_rate,
+        &LEVEL.dmarc_pass_rate,
+        &LEVEL.first_attempt_rate,
+    ] {
+        let share = table.read(key, problems);
+        targets.extend(share.map(|share| Target::Mails { figure: key.name, share }));
+    }
     if let Some(mut percentile) = table.table(&LEVEL.percentile, problems) {
         for key in &PERCENTILES {
             let metric = key.name;
@@ -410,7 +438,8 @@ fn targets(table: &mut Table, problems: &mut Problems) -> Vec<Target> {
         Target::Availability(_) => (0, Micros::ZERO),
         Target::Uptime(_) => (1, Micros::ZERO),
         Target::DeliveredWithin { limit, .. } => (2, *limit),
-        Target::Percentile { limit, .. } => (3, *limit),
+        Target::Mails { .. } => (3, Micros::ZERO),
+        Target::Percentile { limit, .. } => (4, *limit),
     });
     targets
 }

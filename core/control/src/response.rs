@@ -310,6 +310,8 @@ pub struct LastReport {
     pub round_trip_error_ms: Option<f64>,
     /// Half of the calibrated 99 % interval, in milliseconds.
     pub round_trip_likely_error_ms: Option<f64>,
+    /// Kind of the folder in which the mail was found, in the words of the lake.
+    pub placement: Option<String>,
 }
 
 /// An open alarm.

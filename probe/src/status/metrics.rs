@@ -17,7 +17,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use mailqos_base::clock::Now;
 use mailqos_base::lock::IgnorePoison as _;
 use mailqos_config::{Monitor, Timing};
-use mailqos_model::{Outcome, UtcMicros};
+use mailqos_model::{Outcome, Placement, UtcMicros, Verdict};
 use tokio::{net::TcpListener, sync::Semaphore, task::JoinSet};
 
 use super::{Histogram, Observed, state_of};
@@ -281,6 +281,7 @@ pub fn write(live: &RunningProbe) -> String {
         env!("CARGO_PKG_VERSION")
     );
     tests(&mut text, live, &monitors);
+    mails(&mut text, live, &monitors);
     phases(&mut text, live);
     states(&mut text, live, &monitors, now);
     starts(&mut text, &live.board);
@@ -317,6 +318,44 @@ fn tests(text: &mut String, live: &RunningProbe, monitors: &[Labelled<'_>]) {
                 let _ = writeln!(text, "{name}{{{labels},server=\"{server}\"}} {}", seconds(at));
             }
         }
+    }
+}
+
+/// Writes the results of mails: folders, verdicts of the receiving system, and retries. Monitors
+/// without mails have none.
+fn mails(text: &mut String, live: &RunningProbe, monitors: &[Labelled<'_>]) {
+    let seen = live.observed.lock();
+    let known: Vec<_> = monitors
+        .iter()
+        .filter_map(|(labels, monitor)| Some((labels, seen.get(&monitor.id)?)))
+        .filter(|(_, seen)| seen.places.iter().any(|count| *count > 0))
+        .collect();
+    family(text, "mailqos_mails", "counter", "", "Arrived mails since the start, by folder.");
+    let places = Placement::ALL.iter().map(|place| place.as_str()).chain(["unknown"]);
+    let places: Vec<&str> = places.collect();
+    for (labels, seen) in &known {
+        for (place, count) in places.iter().zip(seen.places) {
+            let _ = writeln!(text, "mailqos_mails_total{{{labels},folder=\"{place}\"}} {count}");
+        }
+    }
+    let name = "mailqos_authentication_results";
+    family(text, name, "counter", "", "Results of the receiving system, by method.");
+    for (labels, seen) in &known {
+        for (method, counts) in ["spf", "dkim", "dmarc"].iter().zip(seen.verdicts) {
+            for (verdict, count) in Verdict::ALL.iter().zip(counts) {
+                if count > 0 {
+                    let _ = writeln!(
+                        text,
+                        "{name}_total{{{labels},method=\"{method}\",result=\"{verdict}\"}} {count}"
+                    );
+                }
+            }
+        }
+    }
+    let name = "mailqos_retried_mails";
+    family(text, name, "counter", "", "Mails that were accepted after several attempts.");
+    for (labels, seen) in &known {
+        let _ = writeln!(text, "{name}_total{{{labels}}} {}", seen.retried);
     }
 }
 

@@ -15,7 +15,7 @@ use mailqos_base::files;
 use mailqos_base::lock::IgnorePoison as _;
 use mailqos_config::{Config, Monitor, Timing};
 use mailqos_control::{HalfHour, StateWord};
-use mailqos_model::{Micros, MonitorId, Outcome, Sample, UtcMicros};
+use mailqos_model::{Micros, MonitorId, Outcome, Placement, Sample, UtcMicros, Verdict};
 use serde::{Deserialize, Serialize};
 
 pub use metrics::{serve, write as write_metrics};
@@ -86,6 +86,37 @@ struct Seen {
     outcomes: [u64; Outcome::ALL.len()],
     round_trip: Histogram,
     expires: [Option<UtcMicros>; 2],
+    /// Arrived mails by [`Placement`]; the last number is that of unknown folders.
+    places: [u64; Placement::ALL.len() + 1],
+    /// Results of SPF, DKIM and DMARC by [`Verdict`].
+    verdicts: [[u64; Verdict::ALL.len()]; 3],
+    /// Mails accepted after several attempts.
+    retried: u64,
+}
+
+impl Seen {
+    /// Counts the results of a mail.
+    fn count_mail(&mut self, sample: &Sample) {
+        let is_mail = sample.kind.as_deref().is_none_or(|kind| kind == "mail-qos");
+        if is_mail && matches!(sample.outcome, Outcome::Ok | Outcome::Late) {
+            let place = sample
+                .placement
+                .and_then(|place| Placement::ALL.iter().position(|known| *known == place));
+            self.places[place.unwrap_or(Placement::ALL.len())] += 1;
+        }
+        for (counts, word) in
+            self.verdicts.iter_mut().zip([&sample.spf, &sample.dkim, &sample.dmarc])
+        {
+            let verdict = word.as_deref().and_then(Verdict::parse);
+            let at =
+                verdict.and_then(|verdict| Verdict::ALL.iter().position(|known| *known == verdict));
+            if let Some(at) = at {
+                counts[at] += 1;
+            }
+        }
+        let is_retried = sample.smtp_attempts.is_some_and(|attempts| attempts > 1);
+        self.retried += u64::from(is_retried && sample.outcome != Outcome::SmtpFailed);
+    }
 }
 
 /// Observations of all monitors.
@@ -177,6 +208,7 @@ impl Observed {
         {
             *known = found.or(*known);
         }
+        seen.count_mail(sample);
         if sample.outcome == Outcome::NotTested || sample.excluded.is_some() {
             return;
         }

@@ -9,6 +9,7 @@ use mailqos_model::{Micros, Outcome};
 
 use super::super::{
     availability::Share,
+    deliverability::Judge,
     outages::{State, Timeline},
     percentiles::{DeliveredPercentile, Percentile, delivered_percentile},
     periods::{Period, Unit},
@@ -139,6 +140,7 @@ impl Evidence {
                 from = to;
             }
         }
+        let judge = Judge::new(series);
         let rows = in_service(series, service);
         evidence.tests = rows.len() as u64;
         for (index, target) in level.targets.iter().enumerate() {
@@ -149,7 +151,7 @@ impl Evidence {
                 continue;
             }
             for (row, day) in &rows {
-                let Some(bad) = is_bad(series, *row, target, metric) else {
+                let Some(bad) = is_bad((series, &judge), *row, target, metric) else {
                     continue;
                 };
                 let tally = Tally { all: 1.0, bad: f64::from(u8::from(bad)) };
@@ -298,7 +300,9 @@ impl Evidence {
                 let met = share.is_reached(all - bad.min(all), all);
                 (Value::Share((sum.all - sum.bad) / sum.all), None, met)
             }
-            LevelTarget::Availability(share) | LevelTarget::DeliveredWithin { share, .. } => {
+            LevelTarget::Availability(share)
+            | LevelTarget::DeliveredWithin { share, .. }
+            | LevelTarget::Mails { share, .. } => {
                 let measured = Share::new(all - bad.min(all), all);
                 (
                     measured.map_or(Value::Unknown, |measured| Value::Share(measured.value)),
@@ -457,7 +461,7 @@ fn in_service(series: &Series, service: &Service) -> Vec<(usize, usize)> {
 
 /// Returns whether a test violates an objective; `None` if it is not evidence.
 fn is_bad(
-    series: &Series,
+    (series, judge): (&Series, &Judge<'_>),
     row: usize,
     target: &LevelTarget,
     metric: Option<Metric>,
@@ -468,6 +472,10 @@ fn is_bad(
         LevelTarget::Uptime(_) => None,
         LevelTarget::DeliveredWithin { limit, .. } => is_of_mails
             .then(|| series.metric(Metric::RoundTrip).get(row).is_none_or(|trip| trip > *limit)),
+        LevelTarget::Mails { figure, .. } => {
+            let share = figure.parse().ok().filter(|_| is_of_mails)?;
+            judge.judge(share, row).map(|is_in| !is_in)
+        }
         LevelTarget::Percentile { limit, .. } => {
             let metric = metric?;
             match series.metric(metric).get(row) {

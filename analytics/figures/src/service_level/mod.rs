@@ -281,6 +281,9 @@ pub fn judge(
             .sites(known.iter().map(|(site, _)| site.to_string()))
             .monitors(known.iter().map(|(_, monitor)| monitor.to_string()))
             .metrics(&metrics(level))
+            .receipts(
+                level.targets.iter().any(|target| matches!(target, LevelTarget::Mails { .. })),
+            )
             .intervals(config)
             .for_outages();
         evidence = lake

@@ -90,6 +90,27 @@ fn a_month_that_kept_its_promise() {
 }
 
 #[test]
+fn a_promise_about_the_inbox_is_judged_by_known_folders() {
+    use mailqos_lake_tables::Receipt;
+    use mailqos_model::Placement::{Inbox, Junk};
+    let level = level("inbox_placement = \"99%\"\ndkim_pass_rate = \"99%\"");
+    let period = month();
+    for (junk, verdict) in [(89, Verdict::Met), (90, Verdict::Missed)] {
+        let mut series = series(&period, period.to, |_| GOOD);
+        series.receipts = (0..series.len())
+            .map(|row| Receipt {
+                placement: Some(if row < junk { Junk } else { Inbox }),
+                ..Receipt::default()
+            })
+            .collect();
+        let entry = judged(&level, &period, period.to, &series);
+        let [placement, dkim] = &entry.targets[..] else { panic!("two targets") };
+        assert_eq!(placement.verdict, verdict, "{junk} of 8,940 in the junk folder");
+        assert!(matches!(dkim.verdict, Verdict::NotDecidable(_)), "no result is known");
+    }
+}
+
+#[test]
 fn one_more_failure_than_the_budget_misses() {
     let level = level("availability = \"99.9%\"");
     let period = month();

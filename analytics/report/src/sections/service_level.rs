@@ -166,6 +166,14 @@ fn promise(target: &LevelTarget, l: &Locale) -> String {
         LevelTarget::DeliveredWithin { limit, share: goal } => {
             l.fill("{0} within {1}", &[&share(goal), &l.span(*limit)])
         }
+        LevelTarget::Mails { figure, share: goal } => match *figure {
+            "inbox_placement" => l.fill("{0} in the inbox in time", &[&share(goal)]),
+            "first_attempt_rate" => l.fill("{0} accepted at the first attempt", &[&share(goal)]),
+            other => {
+                let name = other.trim_end_matches("_pass_rate").to_uppercase();
+                l.fill("{0} pass {1}", &[&share(goal), &name])
+            }
+        },
         LevelTarget::Percentile { metric, q, limit } => {
             let name = metric.parse::<Metric>().map_or(*metric, |metric| metric_name(metric, l));
             l.fill("{0}: p{1} at most {2}", &[name, &q.to_string(), &l.span(*limit)])
@@ -311,7 +319,8 @@ fn measured(entry: &Entry, judgement: &TargetResult, l: &Locale) -> String {
             match &judgement.target {
                 LevelTarget::Availability(goal)
                 | LevelTarget::Uptime(goal)
-                | LevelTarget::DeliveredWithin { share: goal, .. } => {
+                | LevelTarget::DeliveredWithin { share: goal, .. }
+                | LevelTarget::Mails { share: goal, .. } => {
                     l.share_beside(share, goal.as_f64(), least)
                 }
                 LevelTarget::Percentile { .. } => l.percent(share, least),

@@ -9,12 +9,13 @@ use mailqos_figures::{
     periods::Period,
     stats::{FiguresQuery, Row},
 };
-use mailqos_lake_tables::{Metric, Series};
+use mailqos_lake_tables::{Metric, Series, has_mails};
 use mailqos_model::Micros;
 
 use super::{
     Group, HELD, SPARK,
     json::JsonRow,
+    mail_figure,
     shape::{Shape, limit_name},
 };
 use crate::commands::{
@@ -279,6 +280,7 @@ impl Renderer<'_> {
             ]
             .map(str::to_owned),
         );
+        columns.extend(mail_figure::columns());
         columns
     }
 
@@ -370,6 +372,8 @@ impl Renderer<'_> {
         cells.push(Cell::share(without.availability(), without.tests()));
         cells.push(Cell::share(time_without.availability(), without.tests()));
         cells.push(Cell::number(Some(seconds(time_without.downtime)), 0));
+        let mails = row.mails.as_deref().filter(|_| has_mails(row.whose.kind.as_deref()));
+        cells.extend(mail_figure::cells(mails, tests));
     }
 
     fn shown_columns(&self) -> Vec<String> {

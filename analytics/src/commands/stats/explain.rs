@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use mailqos_figures::{
     State, Timeline,
+    deliverability::Judge,
     delivered_within::LIMITS,
     percentiles::needed_ranks,
     stats::{FiguresQuery, Row},
@@ -81,7 +82,8 @@ struct SampleShown {
 /// The lake can't be read.
 pub(super) fn run(source: &Source, figure: &Figure, all: bool) -> Result<ExitCode, Failure> {
     let asked: Vec<RequestedPercentile> = figure.percentile().cloned().into_iter().collect();
-    let shape = Shape::of_monitors(source.period.calendar.clone(), &[figure.metric()], &asked);
+    let shape = Shape::of_monitors(source.period.calendar.clone(), &[figure.metric()], &asked)
+        .with_receipts(figure.mail().is_some());
     let question = shape.question(&source.period, None);
     let query = query(source, &question).columns(&[Column::Stage, Column::Error]);
     let period = question.period.from..question.period.to;
@@ -154,7 +156,7 @@ fn explain(
                 .strftime("%Y-%m-%dT%H:%M:%S%.6f%:z")
                 .to_string(),
             outcome: series.outcome[row].to_string(),
-            value: value(row).map(Micros::as_millis_f64),
+            value: value(row).map(Micros::as_millis_f64).filter(|_| figure.mail().is_none()),
             role,
             stage: series.stage.get(row).copied().flatten().map(|stage| stage.to_string()),
             error: series.error.get(row).cloned().flatten().map(|error| error.to_string()),
@@ -195,9 +197,14 @@ fn behind(
     all: bool,
 ) -> (Vec<(usize, String)>, u64) {
     let value = |row: usize| series.metric(figure.metric()).get(row);
-    let told = |row: usize| (row, role(figure, series, row, value(row)));
+    let judge = Judge::new(series);
+    let told = |row: usize| (row, role(figure, (series, row), value(row), &judge));
     let mut behind: Vec<(usize, String)> = match figure {
         Figure::Of(..) => series.counted().filter(|row| value(*row).is_some()).map(told).collect(),
+        Figure::Mail(of_mail) => {
+            let concerns = |row: &usize| of_mail.judge(&judge, series, *row).is_some();
+            series.counted().filter(concerns).map(told).collect()
+        }
         Figure::Tests(which) => {
             series.inside.clone().filter(|row| which.has(series, *row)).map(told).collect()
         }
@@ -240,6 +247,11 @@ fn decisive(figure: &Figure, series: &Series, behind: &mut Vec<(usize, String)>)
         Figure::Declared(DeclaredFigure::Tests) => {
             behind.retain(|(row, _)| series.is_declared(*row));
         }
+        Figure::Mail(of_mail) => {
+            let judge = Judge::new(series);
+            let shown = Some(of_mail.shows_qualifying());
+            behind.retain(|(row, _)| of_mail.judge(&judge, series, *row) == shown);
+        }
         Figure::Availability
         | Figure::Within(None)
         | Figure::Declared(DeclaredFigure::Availability) => behind.retain(|(row, _)| failed(*row)),
@@ -275,6 +287,14 @@ fn left_out(figure: &Figure, series: &Series, row: &Row, values: u64) -> Vec<Lef
         left_out.push(LeftOut {
             samples: row.declared_tests(),
             why: "in maintenance declared afterwards",
+        });
+    }
+    if let Figure::Mail(of_mail) = figure {
+        let judge = Judge::new(series);
+        let unknown = series.counted().filter(|row| of_mail.judge(&judge, series, *row).is_none());
+        left_out.push(LeftOut {
+            samples: unknown.count() as u64,
+            why: "counted tests for which this is unknown",
         });
     }
     if matches!(figure, Figure::Of(..)) {
@@ -353,7 +373,12 @@ fn moments(figure: &Figure, series: &Series, question: &FiguresQuery) -> Vec<(us
 }
 
 /// Returns the role of a sample in a figure based on tests.
-fn role(figure: &Figure, series: &Series, row: usize, value: Option<Micros>) -> String {
+fn role(
+    figure: &Figure,
+    (series, row): (&Series, usize),
+    value: Option<Micros>,
+    judge: &Judge<'_>,
+) -> String {
     let outcome = series.outcome[row];
     let role = if let Figure::Tests(which) = figure
         && which.has(series, row)
@@ -372,6 +397,11 @@ fn role(figure: &Figure, series: &Series, row: usize, value: Option<Micros>) -> 
             (None, Figure::Tests(_)) => "another outcome",
             (None, Figure::Of(..)) if value.is_some() => "a value",
             (None, Figure::Of(..)) => "skipped: no value",
+            (None, Figure::Mail(of_mail)) => match of_mail.judge(judge, series, row) {
+                Some(true) => "counted, qualifies",
+                Some(false) => "counted, does not qualify",
+                None => "skipped: unknown",
+            },
             (None, Figure::Delivered(_)) if value.is_some() => "a value",
             (None, Figure::Delivered(_)) => "not delivered",
             (None, _) => {

@@ -9,7 +9,10 @@ use mailqos_figures::{
 use mailqos_lake_tables::{Metric, Series};
 use mailqos_model::Outcome;
 
-use super::shape::{RequestedPercentile, limit_name, percentile};
+use super::{
+    mail_figure::MailFigure,
+    shape::{RequestedPercentile, limit_name, percentile},
+};
 use crate::commands::table::{long, seconds};
 
 /// A figure of `stats`, by its CSV column name.
@@ -34,6 +37,8 @@ pub(in crate::commands) enum Figure {
     Within(Option<usize>),
     Delivered(RequestedPercentile),
     Of(Metric, Statistic),
+    /// About deliverability.
+    Mail(MailFigure),
 }
 
 /// A figure about maintenance that was declared afterwards.
@@ -176,7 +181,9 @@ pub(in crate::commands) enum Statistic {
 impl Figure {
     pub(in crate::commands) const HELP: &'static str = "figures are availability, delivery_rate, coverage, availability_by_time, downtime, unknown, maintenance, \
          outages, longest_outage, mttr, mtbf, tests, ok, late, lost, smtp_failed, pickup_failed, not_tested, excluded, \
-         provisional, declared, declared_s, availability_excluding_declared, availability_by_time_excluding_declared, \
+         provisional, inbox_placement, junk_rate, spf_pass_rate, dkim_pass_rate, dmarc_pass_rate, spam_rate, \
+         first_attempt_rate, accepted_rate, in_inbox, in_junk, in_other_folder, folder_unknown, spam_score_p50, \
+         spam_score_p95, retried, retry_delay, duplicated, bounced, declared, declared_s, availability_excluding_declared, availability_by_time_excluding_declared, \
          downtime_excluding_declared_s, delivered_within_10s, _30s, _1min, _5min or _max_round_trip, delivered_p99, and count, min, mean, max or a \
          percentile of a metric: round_trip_p95, smtp_send_mean";
 }
@@ -198,6 +205,14 @@ impl Figure {
         match self {
             Self::Of(metric, _) => *metric,
             _ => Metric::RoundTrip,
+        }
+    }
+
+    /// Returns the figure about deliverability, if it is one.
+    pub(in crate::commands) fn mail(&self) -> Option<MailFigure> {
+        match self {
+            Self::Mail(figure) => Some(*figure),
+            _ => None,
         }
     }
 
@@ -245,12 +260,16 @@ impl Figure {
             | Self::Tests(_)
             | Self::Of(_, Statistic::Count) => "",
             Self::Delivered(_) | Self::Of(..) => "ms",
+            Self::Mail(figure) => figure.unit(),
             _ => "share",
         }
     }
 
     /// Returns whether higher values are better.
     pub(in crate::commands) fn more_is_better(&self) -> bool {
+        if let Self::Mail(figure) = self {
+            return figure.more_is_better();
+        }
         self.unit() == "share"
             || matches!(
                 self,
@@ -291,6 +310,9 @@ impl Figure {
             Self::Mtbf => time.mtbf().map(seconds),
             Self::Declared(figure) => figure.value(row),
             Self::Within(limit) => row.delivered_within(*limit),
+            Self::Mail(figure) => {
+                row.mails.as_ref().and_then(|mails| row.of_mails(figure.value(mails)))
+            }
             Self::Delivered(_) => {
                 match self.place(question).and_then(|index| row.delivered.get(index)) {
                     Some(DeliveredPercentile::NotDelivered) => return FigureValue::NotDelivered,
@@ -325,6 +347,9 @@ impl Figure {
             Self::DeliveryRate => row.of_mails(of(counts.ok + counts.late)),
             Self::Within(limit) => {
                 row.of_mails(of(limit.map_or(counts.ok, |index| row.within[index])))
+            }
+            Self::Mail(figure) => {
+                return row.mails.as_ref().and_then(|mails| figure.interval(mails));
             }
             Self::Of(_, Statistic::Percentile(_)) => {
                 let intervals = &self.distribution(row, question)?.intervals;
@@ -365,6 +390,10 @@ impl std::str::FromStr for Figure {
                 if let Some(declared) = declared {
                     return Ok(Self::Declared(declared));
                 }
+                let text = if text == "retry_delay" { "retry_delay_s" } else { text };
+                if let Some(figure) = MailFigure::named(text) {
+                    return Ok(Self::Mail(figure));
+                }
                 if let Some(which) = Which::named(text) {
                     return Ok(Self::Tests(which));
                 }
@@ -403,6 +432,7 @@ impl std::fmt::Display for Figure {
             Self::Mtbf => f.write_str("mtbf"),
             Self::Declared(figure) => f.write_str(figure.name()),
             Self::Tests(which) => f.write_str(which.name()),
+            Self::Mail(figure) => f.write_str(figure.name()),
             Self::Within(None) => f.write_str("delivered_within_max_round_trip"),
             Self::Within(Some(limit)) => {
                 write!(f, "delivered_within_{}", limit_name(LIMITS[*limit]))
@@ -490,6 +520,10 @@ impl Figure {
                 format!("{} up, {} outages", long(time.up), time.outages),
             ),
             Self::Declared(figure) => figure.definition(row),
+            Self::Mail(figure) => {
+                let none = Box::default();
+                figure.definition(row.mails.as_ref().unwrap_or(&none))
+            }
             Self::Within(limit) => (
                 "counted tests whose mail arrived within the limit / counted tests; lost mails stay in the \
                  denominator",
@@ -568,7 +602,7 @@ mod tests {
         let limits = LIMITS.map(|limit| format!("delivered_within_{}", limit_name(limit)));
         let others = "availability delivery_rate coverage availability_by_time downtime unknown maintenance outages longest_outage mttr \
                       mtbf tests ok not_tested excluded provisional delivered_within_max_round_trip delivered_p99.9 round_trip_count \
-                      smtp_send_p95";
+                      smtp_send_p95 inbox_placement dkim_pass_rate spam_score_p95 retry_delay_s bounced";
         for name in others.split_whitespace().chain(limits.iter().map(String::as_str)) {
             assert_eq!(
                 name.parse::<Figure>().map(|figure| figure.to_string()),

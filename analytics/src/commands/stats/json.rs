@@ -3,9 +3,13 @@
 use mailqos_figures::{
     DeliveredPercentile, Distribution, delivered_within::LIMITS, periods::Period, stats::Row,
 };
+use mailqos_lake_tables::has_mails;
 use serde::{Serialize, Serializer, ser::SerializeMap as _};
 
-use super::shape::{Shape, limit_name};
+use super::{
+    mail_figure::JsonMails,
+    shape::{Shape, limit_name},
+};
 use crate::commands::table::{moment, seconds};
 
 pub(super) struct JsonRow<'a> {
@@ -97,7 +101,9 @@ fn figures<M: serde::ser::SerializeMap>(
     map.serialize_entry("availability_by_time_excluding_declared", &by_time)?;
     let downtime = seconds(time_without.downtime);
     map.serialize_entry("downtime_excluding_declared_s", &downtime)?;
-    map.serialize_entry("declared_s", &seconds(row.declared_time()))
+    map.serialize_entry("declared_s", &seconds(row.declared_time()))?;
+    let mails = row.mails.as_deref().filter(|_| has_mails(row.whose.kind.as_deref()));
+    map.serialize_entry("deliverability", &mails.map(JsonMails))
 }
 
 struct JsonWithin<'a>(&'a Row);

@@ -5,6 +5,7 @@ mod answer;
 mod explain;
 mod figure;
 mod json;
+mod mail_figure;
 mod shape;
 
 use std::{
@@ -26,7 +27,7 @@ use mailqos_figures::{
     periods::{Period, Unit},
     stats::{FiguresQuery, Pool, Row, Share, Subject},
 };
-use mailqos_lake_tables::{Metric, Series, SeriesQuery};
+use mailqos_lake_tables::{Column, Metric, Series, SeriesQuery};
 
 use super::{
     Failure, Global,
@@ -196,6 +197,12 @@ pub fn run(args: &Args, global: &Global) -> Result<ExitCode, Failure> {
         group: args.group,
         full: args.full,
         kinds: false,
+        // A table shows none of it, and the contract's JSON contains none of it.
+        receipts: match source.format {
+            Format::Json => args.full,
+            Format::Csv | Format::Parquet => true,
+            Format::Table => false,
+        },
         ..Shape::of_monitors(source.period.calendar.clone(), &args.metrics, &args.percentiles)
     };
     let whole = query(&source, &shape.question(&source.period, None));
@@ -242,7 +249,12 @@ pub fn run(args: &Args, global: &Global) -> Result<ExitCode, Failure> {
 }
 
 pub(super) fn query(source: &Source, question: &FiguresQuery) -> SeriesQuery {
-    source.query(&question.period).metrics(&question.metrics)
+    let query = source.query(&question.period).metrics(&question.metrics);
+    match question.receipts {
+        // Bounces are recognised by the stage.
+        true => query.receipts(true).columns(&[Column::Stage]),
+        false => query,
+    }
 }
 
 /// Returns the rows of a period, of monitors or groups, in order.
@@ -268,6 +280,7 @@ fn rows(
     for (number, metrics) in whole.metrics.chunks(at_a_time).enumerate() {
         let mut question = whole.clone();
         question.metrics = metrics.to_vec();
+        question.receipts &= number == 0;
         let mut pools: BTreeMap<Subject, Pool> = BTreeMap::new();
         let mut seen: BTreeSet<(Arc<str>, Arc<str>)> = BTreeSet::new();
         source.lake.for_each(

@@ -64,6 +64,8 @@ pub(in crate::commands) struct Shape {
     pub(super) calendar: Calendar,
     /// Whether rows have a column for the kind of tests, because there are several.
     pub(super) kinds: bool,
+    /// Whether deliverability is included.
+    pub(super) receipts: bool,
 }
 
 impl Shape {
@@ -96,13 +98,21 @@ impl Shape {
             full: false,
             calendar,
             kinds: false,
+            receipts: false,
         }
+    }
+
+    /// Adds deliverability, if `wanted`.
+    #[must_use]
+    pub(in crate::commands) fn with_receipts(self, wanted: bool) -> Self {
+        Self { receipts: wanted, ..self }
     }
 
     /// Returns the query for these figures.
     pub(in crate::commands) fn question(&self, period: &Period, by: Option<Unit>) -> FiguresQuery {
         let qs: Vec<f64> = self.percentiles.iter().map(RequestedPercentile::q).collect();
         FiguresQuery::new(period.clone(), UtcMicros::now(), by, &self.metrics, &qs)
+            .with_receipts(self.receipts)
     }
 
     /// Formats the start of a row's bucket in RFC 3339, with the zone's offset at that time.

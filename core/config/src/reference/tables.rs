@@ -351,7 +351,7 @@ pub const CONFIGURATION: Reference = Reference {
             id: "service_level",
             head: "[service_level.NAME]",
             about: "A service level: what is promised for which monitors, over which period and in which \
-                hours. At least one of `availability`, `uptime`, `delivered_within` and `percentile` is \
+                hours. At least one objective is \
                 required.",
             keys: &[LevelKeys::KEYS],
         },

@@ -356,6 +356,14 @@ impl Decoded {
         }
     }
 
+    /// Returns a copy of a column of durations, if the file has it.
+    pub(crate) fn copied_durations(&self, name: &str) -> PolarsResult<Option<Durations>> {
+        match self.durations.get(name) {
+            Some(durations) => Ok(Some(durations.clone())),
+            None => durations(&self.frame, name),
+        }
+    }
+
     /// Returns a column of 32-bit integers, if the file has it; larger values become null.
     pub(crate) fn codes(&mut self, name: &str) -> PolarsResult<Option<Vec<Option<i32>>>> {
         match self.codes.remove(name) {
@@ -365,6 +373,24 @@ impl Decoded {
                 column.iter().map(code).collect()
             })),
         }
+    }
+
+    /// Returns a column of scores, if the file has it; values that are not finite become null.
+    pub(crate) fn reals(&self, name: &str) -> PolarsResult<Option<Vec<Option<f64>>>> {
+        let Ok(column) = self.frame.column(name) else {
+            return Ok(None);
+        };
+        let column = column.cast(&DataType::Float64)?;
+        let finite = |value: Option<f64>| value.filter(|value| value.is_finite());
+        Ok(Some(column.f64()?.iter().map(finite).collect()))
+    }
+
+    /// Returns a column of timestamps, if the file has it.
+    pub(crate) fn nullable_moments(&self, name: &str) -> PolarsResult<Option<Vec<Option<i64>>>> {
+        let Ok(column) = self.frame.column(name) else {
+            return Ok(None);
+        };
+        Ok(Some(moments(column)?.iter().collect()))
     }
 
     /// Returns a column of timestamps without nulls, if the file has it; `Err(None)` if it has a

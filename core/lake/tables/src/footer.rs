@@ -157,7 +157,8 @@ impl Footer {
             Column::Hops => full(column.as_str(), 150),
         });
         // started_at and outcome; exclusion and provisional state, if present.
-        9 + full("excluded", 1) + full("settled", 1) + metrics + columns.sum::<usize>()
+        let receipts = if query.receipts { super::receipt::SIZE } else { 0 };
+        9 + receipts + full("excluded", 1) + full("settled", 1) + metrics + columns.sum::<usize>()
     }
 }
 

@@ -13,6 +13,8 @@ use super::{
     metric::{Column, Metric},
     object::{LakeFile, corrupt},
     query::SeriesQuery,
+    receipt::Receipt,
+    receipt_columns,
     series::{HopDelay, Series, SeriesKey},
 };
 
@@ -185,6 +187,7 @@ pub(crate) struct Part {
     max_round_trip: Option<Durations>,
     unverified: Option<Vec<bool>>,
     hops: Option<Vec<HopPath>>,
+    receipts: Option<Vec<Receipt>>,
     metrics: Vec<(Metric, Option<Durations>)>,
 }
 
@@ -204,8 +207,15 @@ impl Part {
         let metrics: Vec<(Metric, String)> =
             query.metrics.iter().map(|m| (*m, m.column())).collect();
         columns.extend(metrics.iter().map(|(_, column)| column.as_str()));
+        if query.receipts {
+            let further: Vec<&str> = receipt_columns::COLUMNS
+                .into_iter()
+                .filter(|name| !columns.contains(name))
+                .collect();
+            columns.extend(further);
+        }
         let mut part = match decode(file, known, &columns, wanted)? {
-            Some(decoded) => Self::of(file, decoded, &metrics, wanted)?,
+            Some(decoded) => Self::of(file, decoded, (&metrics, query.receipts), wanted)?,
             None => Self::default(),
         };
         part.path.clone_from(&file.path);
@@ -215,7 +225,7 @@ impl Part {
     fn of(
         file: &LakeFile,
         mut decoded: Decoded,
-        metrics: &[(Metric, String)],
+        (metrics, with_receipts): (&[(Metric, String)], bool),
         wanted: &Wanted,
     ) -> Result<Self, LakeError> {
         let wrong = |error: PolarsError| corrupt(file, error);
@@ -254,15 +264,25 @@ impl Part {
             .text("stage")
             .map_err(wrong)?
             .map(|column| column.each(|word| word.and_then(|word| word.parse().ok())));
-        let mut columns = Vec::with_capacity(metrics.len());
-        for (metric, name) in metrics {
-            columns.push((*metric, decoded.durations(name).map_err(wrong)?));
-        }
         let error = decoded
             .text("error")
             .map_err(wrong)?
             .filter(|column| !column.all_null())
-            .map(|column| column.each(|line| line.map(Arc::from)));
+            .map(|column| column.each(|line| line.map(Arc::<str>::from)));
+        let receipts = with_receipts
+            .then(|| {
+                receipt_columns::receipts(
+                    &mut decoded,
+                    &outcome,
+                    (stage.as_deref(), error.as_deref()),
+                )
+            })
+            .transpose()
+            .map_err(wrong)?;
+        let mut columns = Vec::with_capacity(metrics.len());
+        for (metric, name) in metrics {
+            columns.push((*metric, decoded.durations(name).map_err(wrong)?));
+        }
         let smtp_reply_code = decoded.codes("smtp_reply_code").map_err(wrong)?;
         let test_interval = decoded.durations("test_interval_us").map_err(wrong)?;
         let max_round_trip = decoded.durations("max_round_trip_us").map_err(wrong)?;
@@ -293,6 +313,7 @@ impl Part {
             max_round_trip,
             unverified,
             hops: hops(frame),
+            receipts,
             metrics: columns,
             started_at,
         })
@@ -379,6 +400,7 @@ impl Part {
             smtp_reply_code: known(series.smtp_reply_code).map(Filled::of),
             unverified: known(series.unverified),
             hops: known(series.hops),
+            receipts: known(series.receipts),
         }
     }
 
@@ -424,6 +446,7 @@ impl Part {
                 Column::Hops => rows.add(self.hops.as_deref(), before, &mut series.hops),
             }
         }
+        rows.add(self.receipts.as_deref(), before, &mut series.receipts);
         for (metric, column) in &self.metrics {
             rows.durations(column.as_ref(), before, &mut series.metrics[*metric as usize]);
         }

@@ -34,6 +34,8 @@ pub struct SeriesQuery {
     pub metrics: BTreeSet<Metric>,
     /// Which further columns to read.
     pub columns: BTreeSet<Column>,
+    /// Whether to read the receipts of mails.
+    pub receipts: bool,
     /// Approximate size of the decoded samples that are held at a time, in bytes.
     pub budget: usize,
 }
@@ -49,6 +51,7 @@ impl SeriesQuery {
             intervals: BTreeMap::new(),
             metrics: BTreeSet::new(),
             columns: BTreeSet::new(),
+            receipts: false,
             budget: BUDGET,
         }
     }
@@ -64,6 +67,13 @@ impl SeriesQuery {
     #[must_use]
     pub fn sites<S: Into<String>>(mut self, sites: impl IntoIterator<Item = S>) -> Self {
         self.sites = sites.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Adds the receipts of mails, if `wanted`.
+    #[must_use]
+    pub fn receipts(mut self, wanted: bool) -> Self {
+        self.receipts |= wanted;
         self
     }
 

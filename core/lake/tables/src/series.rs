@@ -7,6 +7,7 @@ use mailqos_model::{Exclusion, Micros, Outcome, Stage, UtcMicros};
 use super::{
     durations::{Durations, Values},
     metric::{Column, Metric},
+    receipt::Receipt,
 };
 
 /// Identifies a series of a site: a monitor and the kind of its tests. A monitor whose kind was
@@ -59,6 +60,8 @@ pub struct Series {
     pub hops: Vec<Option<Arc<[HopDelay]>>>,
     /// Whether a certificate was accepted unverified at each test.
     pub unverified: Vec<bool>,
+    /// Facts about each mail.
+    pub receipts: Vec<Receipt>,
     /// The metrics, by `Metric as usize`.
     pub metrics: [Durations; Metric::ALL.len()],
     /// Periods that were declared as maintenance afterwards. Tests in them count, unless
@@ -115,6 +118,12 @@ impl Series {
     #[inline]
     pub fn counts(&self, row: usize) -> bool {
         self.outcome[row] != Outcome::NotTested && self.exclusion(row).is_none()
+    }
+
+    /// Returns the facts about the mail of a test, if receipts were read.
+    #[inline]
+    pub fn receipt(&self, row: usize) -> Option<&Receipt> {
+        self.receipts.get(row)
     }
 
     /// Returns whether a counted test began in a period that was declared as maintenance afterwards.
@@ -213,6 +222,7 @@ impl Series {
             max_round_trip,
             hops,
             unverified,
+            receipts,
             metrics,
             declared,
             inside,
@@ -229,6 +239,7 @@ impl Series {
         smtp_reply_code.clear();
         hops.clear();
         unverified.clear();
+        receipts.clear();
         for durations in [test_interval, max_round_trip].into_iter().chain(metrics) {
             durations.clear();
         }
@@ -269,6 +280,7 @@ impl Series {
         drop_if(&mut self.smtp_reply_code, Option::is_none);
         drop_if(&mut self.hops, Option::is_none);
         drop_if(&mut self.unverified, |unverified| !unverified);
+        drop_if(&mut self.receipts, |receipt| *receipt == Receipt::default());
         drop_if(&mut self.provisional, |provisional| !provisional);
         for column in
             self.metrics.iter_mut().chain([&mut self.test_interval, &mut self.max_round_trip])
@@ -318,6 +330,7 @@ impl Series {
             max_round_trip: durations(&self.max_round_trip),
             hops: pick(&self.hops, rows),
             unverified: pick(&self.unverified, rows),
+            receipts: pick(&self.receipts, rows),
             metrics: std::array::from_fn(|metric| durations(&self.metrics[metric])),
             declared: self.declared.clone(),
             inside: 0..rows.len(),
