@@ -7,7 +7,7 @@ use mailqos_model::{Micros, MonitorId, Sample, words};
 
 use super::{
     Monitor, Node, Problem, Problems, Severity, Table,
-    key::{Defaulted, Optional, Required, Word, key},
+    key::{Defaulted, Optional, OptionalWord, Required, Word, key},
     reference::{Key, ValueKind},
 };
 
@@ -34,6 +34,12 @@ pub struct AlarmRule {
     pub certificate: Option<Micros>,
     /// Folders in which a mail must not be found.
     pub spam_folders: Vec<String>,
+    /// Upper limit of the share of mails in the junk folder.
+    pub junk: Option<JunkRule>,
+    /// Results of SPF, DKIM and DMARC, in this order, that must be `pass`.
+    pub verdicts: [bool; 3],
+    /// Oldest version of TLS that is allowed.
+    pub tls: Option<TlsVersion>,
     /// Monitors whose failure explains this one's.
     pub depends_on: BTreeSet<MonitorId>,
 }
@@ -80,6 +86,60 @@ pub struct PercentileRule {
     pub at_least: u32,
 }
 
+words!(
+    /// A version of TLS.
+    TlsVersion, "TLS version" {
+        /// TLS 1.2 (RFC 5246).
+        Tls12 = "1.2",
+        /// TLS 1.3 (RFC 8446).
+        Tls13 = "1.3",
+    }
+);
+
+impl TlsVersion {
+    /// Returns whether a version in a sample, such as `TLSv1.2`, is older than this one.
+    pub fn is_newer_than(self, version: &str) -> bool {
+        match version {
+            "TLSv1.3" => false,
+            "TLSv1.2" => self == Self::Tls13,
+            _ => true,
+        }
+    }
+}
+
+/// Upper limit of the share of arrived mails in the junk folder, over a window.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct JunkRule {
+    /// Upper limit, from 0 to 1.
+    pub most: f64,
+    /// Length of the window.
+    pub over: Micros,
+}
+
+impl std::str::FromStr for JunkRule {
+    type Err = String;
+
+    /// Parses `10%/1d`.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || format!("{text:?} is not a share of a window, such as \"10%/1d\"");
+        let (share, over) = text.split_once('/').ok_or_else(wrong)?;
+        let number = share.trim().strip_suffix('%').ok_or_else(wrong)?;
+        let percent: f64 = number.trim().parse().map_err(|_| wrong())?;
+        let over: Micros = over.trim().parse().map_err(|_| wrong())?;
+        let (least, longest) = (Micros::from_secs(60), Micros::from_secs(7 * 86_400));
+        if !(0.0..100.0).contains(&percent) {
+            return Err(format!("{percent} % is not a share from 0 to below 100 %"));
+        }
+        if over < least || over > longest {
+            return Err(format!("a window of {over} is not between {least} and {longest}"));
+        }
+        Ok(Self { most: percent / 100.0, over })
+    }
+}
+
+/// A result that is required.
+const PASS: [(&str, bool); 1] = [("pass", true)];
+
 impl Timing {
     /// Returns the display name of the timing.
     pub fn words(self) -> &'static str {
@@ -119,6 +179,9 @@ impl Default for AlarmRule {
             clear_below: 0.9,
             certificate: None,
             spam_folders: Vec::new(),
+            junk: None,
+            verdicts: [false; 3],
+            tls: None,
             depends_on: BTreeSet::new(),
         }
     }
@@ -156,8 +219,13 @@ impl AlarmRule {
         }
         // If no mail is received, none can be found in a folder.
         if !timings.contains(&Timing::PickupReceive) {
-            refuse(&ALARM.spam_folders);
+            for key in
+                [&*ALARM.spam_folders, &*ALARM.junk, &*ALARM.spf, &*ALARM.dkim, &*ALARM.dmarc]
+            {
+                refuse(key);
+            }
             self.spam_folders.clear();
+            (self.junk, self.verdicts) = (None, [false; 3]);
         }
         self.thresholds.retain(|threshold| timings.contains(&threshold.timing));
         self.percentiles.retain(|rule| timings.contains(&rule.timing));
@@ -195,6 +263,17 @@ keys! {
         certificate: Optional<Micros> = key().within("1ms", "730d");
         /// Folders in which the mail must not be found; they must be among `folders`.
         spam_folders: Defaulted<Vec<String>> = key().default("[]");
+        /// The maximum share of arrived mails in the junk folder over a window, such as `"10%/1d"`.
+        /// It applies from ten mails on, and is met again below `clear_below`.
+        junk: Optional<String> = key();
+        /// The required result of SPF; a mail without a result raises no alarm.
+        spf: OptionalWord<bool> = word!(PASS).otherwise("any");
+        /// The required result of DKIM; a mail without a result raises no alarm.
+        dkim: OptionalWord<bool> = word!(PASS).otherwise("any");
+        /// The required result of DMARC; a mail without a result raises no alarm.
+        dmarc: OptionalWord<bool> = word!(PASS).otherwise("any");
+        /// The oldest version of TLS that the servers may use.
+        tls: OptionalWord<TlsVersion> = word!(TlsVersion::WORDS).otherwise("any");
     }
 }
 
@@ -296,8 +375,29 @@ pub(super) fn read(
                 .help("add it to the monitor's folders (IMAP), such as folders = [\"INBOX\", \"Junk\"]")
         });
     }
+    deliverability(&mut rule, &mut inner, problems);
     inner.finish(problems);
     (rule, depends_on)
+}
+
+/// Reads the conditions about deliverability.
+fn deliverability(rule: &mut AlarmRule, table: &mut Table, problems: &mut Problems) {
+    if let Some(text) = table.read(&ALARM.junk, problems) {
+        match text.parse() {
+            Ok(junk) => rule.junk = Some(junk),
+            Err(error) => problems.push(
+                table
+                    .problem(&ALARM.junk, error, "here")
+                    .help("for example \"10%/1d\": at most 10 % of the mails of a day"),
+            ),
+        }
+    }
+    rule.verdicts = [
+        table.read(&ALARM.spf, problems).unwrap_or_default(),
+        table.read(&ALARM.dkim, problems).unwrap_or_default(),
+        table.read(&ALARM.dmarc, problems).unwrap_or_default(),
+    ];
+    rule.tls = table.read(&ALARM.tls, problems);
 }
 
 fn percentile(table: &mut Table, problems: &mut Problems) -> Option<PercentileRule> {

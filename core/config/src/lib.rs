@@ -48,7 +48,7 @@ pub use account::{GraphService, Login, OAuthOptions};
 pub use actions::{
     Action, ActionList, ContentType, Framing, LogPlace, On, Service, Step, Webhook, sounds_secret,
 };
-pub use alarm::{AlarmRule, PercentileRule, Threshold, Timing};
+pub use alarm::{AlarmRule, JunkRule, PercentileRule, Threshold, Timing, TlsVersion};
 pub use calendar::{Calendar, Cron};
 pub use console::ConsoleOptions;
 pub use from_toml::{DateText, FromToml};

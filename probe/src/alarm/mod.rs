@@ -4,6 +4,7 @@
 //! worker that carries out the steps of the action list, so that an unreachable mail server delays
 //! no test. States, alarms and pending notifications survive a restart.
 
+mod deliverability;
 mod earlier;
 mod episode;
 #[cfg(feature = "test-hooks")]

@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use mailqos_base::clock::{MonotonicTime, Now};
 use mailqos_config::{AlarmRule, Timing};
-use mailqos_model::{Micros, MonitorId, Outcome, Sample, UtcMicros};
+use mailqos_model::{Micros, MonitorId, Outcome, Placement, Sample, UtcMicros};
 use serde::{Deserialize, Serialize};
 
-use super::message;
+use super::{deliverability::Facts, message};
 
 /// Number of transitions between tests in which flapping is detected.
 const CHANGES: u32 = 20;
@@ -62,6 +62,9 @@ pub struct Last {
     /// Half the width of the 99 % interval.
     #[serde(default)]
     pub round_trip_likely_error: Option<Micros>,
+    /// Kind of the folder in which the mail was found.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub placement: Option<Placement>,
 }
 
 /// The state of one monitor.
@@ -110,6 +113,9 @@ pub struct State {
     /// Values of the percentiles' windows.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub(super) windows: BTreeMap<String, VecDeque<(MonotonicTime, Micros)>>,
+    /// Facts about deliverability.
+    #[serde(skip_serializing_if = "Facts::is_empty")]
+    pub(super) facts: Facts,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
@@ -146,6 +152,7 @@ impl State {
             round_trip: sample.round_trip,
             round_trip_error: sample.round_trip_error,
             round_trip_likely_error: sample.round_trip_likely_error,
+            placement: sample.placement,
         });
         if sample.outcome == Outcome::NotTested && sample.excluded.is_none() {
             self.untested = self.untested.saturating_add(1);
@@ -217,6 +224,7 @@ impl State {
             reason: self.reason.clone(),
             hindrance: self.hindrance.clone(),
             exceeded: BTreeSet::new(),
+            facts: Facts::default(),
             ..*self
         }
     }
@@ -298,10 +306,11 @@ impl State {
     /// Returns the problem of a test, if any: its outcome, a threshold, a certificate or the
     /// folder.
     fn judge(&mut self, sample: &Sample, began: MonotonicTime, rule: &AlarmRule) -> Option<String> {
+        self.facts.note_sample(sample, began, rule);
         if sample.outcome != Outcome::Ok {
             return Some(message::reason(sample));
         }
-        let mut reasons = Vec::new();
+        let mut reasons = self.facts.judge(sample, rule);
         for threshold in &rule.thresholds {
             let value = threshold.timing.of(sample);
             let key = threshold.timing.as_str().to_owned();
