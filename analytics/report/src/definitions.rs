@@ -91,6 +91,7 @@ macro_rules! built_in {
 /// Names and texts of the built-in templates.
 const BUILT_IN: &[(&str, &str)] = built_in![
     "capacity",
+    "deliverability",
     "executive-summary",
     "incident-review",
     "monthly-operations",

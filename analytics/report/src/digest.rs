@@ -12,13 +12,26 @@ use std::{
 use mailqos_base::lock::IgnorePoison as _;
 use mailqos_charts::round_trip::{self, Failure, Kind};
 use mailqos_figures::{
-    Bucket, Counts, DeliveredPercentile, Distribution, Packed, Period, Timeline, Unit,
+    Bucket, Counts, Deliverability, DeliveredPercentile, Distribution, MailShare, Packed, Period,
+    Timeline, Unit,
+    deliverability::Judge,
     local_clock::LocalClock,
     patterns::{self, Answers},
     percentiles::{CONTRACT, distribution_of, percentiles_of},
+    share_changes::{self, Day, ShareChange},
+    significance::LEVEL,
 };
-use mailqos_lake_tables::{Column, Metric, Series, Values};
+use mailqos_lake_tables::{Column, Metric, Series, Values, has_mails};
 use mailqos_model::{Micros, Outcome, Stage, UtcMicros};
+
+/// Shares of mails whose changes are findings: those that have a cause that someone can remove.
+pub const WATCHED: [MailShare; 5] = [
+    MailShare::JunkRate,
+    MailShare::SpfPass,
+    MailShare::DkimPass,
+    MailShare::DmarcPass,
+    MailShare::FirstAttempt,
+];
 
 /// A figure to compute from the samples of each monitor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -45,6 +58,8 @@ pub enum Need {
     PassedServers,
     /// Statistically significant patterns.
     Patterns,
+    /// Deliverability, its course and its changes.
+    Mails,
 }
 
 /// Needs of all sections of a report.
@@ -73,9 +88,14 @@ impl Needs {
             | Need::Week(metric) => std::slice::from_ref(metric),
             Need::Sparks => &[Metric::RoundTrip],
             Need::Patterns => &Metric::CONTRACT[..],
-            Need::Tests(_) | Need::PassedServers => &[],
+            Need::Tests(_) | Need::PassedServers | Need::Mails => &[],
         });
         asked.copied().chain(Metric::CONTRACT).collect()
+    }
+
+    /// Returns whether the receipts of mails are required.
+    pub(super) fn receipts(&self) -> bool {
+        self.has(Need::Mails)
     }
 
     /// Returns the other required columns.
@@ -239,6 +259,21 @@ pub struct PassedServers {
     pub stations: BTreeMap<Arc<str>, PassedServer>,
 }
 
+/// Significance level of a change of a share: that of all changes together, corrected for five
+/// shares of each of a thousand monitors.
+const CHANGE_LEVEL: f64 = LEVEL / 5_000.0;
+
+/// Deliverability of the mails of a monitor.
+#[derive(Debug, Clone, Default)]
+pub struct MailDigest {
+    /// Figures of the whole period.
+    pub total: Deliverability,
+    /// Qualifying and known mails of each watched share in each part of a sparkline's period.
+    pub course: BTreeMap<MailShare, Vec<(u32, u32)>>,
+    /// Lasting changes of each watched share.
+    pub changes: BTreeMap<MailShare, Vec<ShareChange>>,
+}
+
 /// Median and p95 of the round trip in each part of the period with enough values.
 type Sparks = Vec<Option<[f64; 2]>>;
 /// Medians by weekday from Monday and by local hour.
@@ -255,6 +290,8 @@ pub struct Digest {
     pub provisional: Vec<UtcMicros>,
     /// Servers that mails passed.
     pub stations: PassedServers,
+    /// Deliverability, if needed and the tests send mails ([`Need::Mails`]).
+    pub mails: Option<Box<MailDigest>>,
     /// Candidates for patterns, until they are compared with those of the other monitors.
     pub(super) answers: Option<Answers>,
     causes: HashMap<usize, Cause>,
@@ -333,6 +370,10 @@ impl Digest {
                 }
                 Need::PassedServers => digest.stations = stations(series),
                 Need::Patterns => digest.answers = Some(patterns::ask(series, passed)),
+                Need::Mails if has_mails(series.kind.as_deref()) => {
+                    digest.mails = Some(Box::new(mails(series, asked)));
+                }
+                Need::Mails => {}
             }
         }
         digest
@@ -437,6 +478,37 @@ fn figures(series: &Series, metric: Metric, counting: &[bool]) -> Option<Figures
     let asked = (metric == Metric::RoundTrip).then_some((tests, &mut delivered));
     let distribution = distribution_of(&mut values(series, metric, counting), &CONTRACT, asked)?;
     Some(Figures { distribution, delivered: delivered.pop() })
+}
+
+fn mails(series: &Series, asked: DigestRequest<'_>) -> MailDigest {
+    let judge = Judge::new(series);
+    let mut digest = MailDigest {
+        total: Deliverability::of(&judge, series.inside.clone()),
+        ..MailDigest::default()
+    };
+    let tally = |share: MailShare, bucket: &Bucket| {
+        let rows = series.counted_in(series.rows(bucket.start, bucket.end));
+        let judged = rows.filter_map(|row| judge.judge(share, row));
+        judged.fold((0_u32, 0_u32), |(part, whole), is_in| (part + u32::from(is_in), whole + 1))
+    };
+    let parts = asked.buckets.of(asked.passed, spark_of(asked.passed));
+    let days = asked.buckets.of(asked.passed, Unit::Day);
+    for share in WATCHED {
+        if digest.total.share(share).is_none() {
+            continue;
+        }
+        let course = parts.iter().map(|bucket| tally(share, bucket)).collect();
+        digest.course.insert(share, course);
+        let days: Vec<Day> = days
+            .iter()
+            .map(|bucket| {
+                let (part, whole) = tally(share, bucket);
+                Day { at: bucket.start, part: part.into(), whole: whole.into() }
+            })
+            .collect();
+        digest.changes.insert(share, share_changes::changes(&days, CHANGE_LEVEL));
+    }
+    digest
 }
 
 /// Returns the failed counted tests.

@@ -247,6 +247,7 @@ impl Reading<'_> {
     fn monitors(&self, passed: &Period, buckets: &Buckets) -> Result<Vec<Monitor>, LakeError> {
         let metrics: Vec<Metric> = self.needs.metrics().into_iter().collect();
         let query = self.query(self.period).metrics(&metrics).columns(&self.needs.columns());
+        let query = query.receipts(self.needs.receipts());
         let asked = DigestRequest { needs: self.needs, passed, buckets };
         let found = self.source.lake.map(&query, |series| {
             self.is_chosen(series).then(|| monitor(self.source.config, series, asked))

@@ -7,6 +7,7 @@ mod calendar_keys;
 pub mod definition;
 mod definition_file;
 pub mod definitions;
+pub mod deliverability;
 mod deliveries;
 pub mod digest;
 pub mod document;

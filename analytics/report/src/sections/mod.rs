@@ -6,6 +6,7 @@ mod availability;
 mod columns;
 mod comparison;
 mod coverage;
+mod deliverability;
 mod distribution;
 mod groups;
 mod heading;
@@ -264,6 +265,7 @@ kinds! {
     "group-table" => groups,
     "top" => top,
     "hops" => hops,
+    "deliverability" => deliverability,
     "columns" => columns,
     "percentile-table" => percentiles,
     "metric-chart" => round_trip,

@@ -12,7 +12,7 @@ use mailqos_figures::{
 };
 use mailqos_lake::DayWriter;
 use mailqos_lake_tables::{Lake, Metric};
-use mailqos_model::{Event, EventKind, Hop, Micros, Outcome, Sample, Stage, UtcMicros};
+use mailqos_model::{Event, EventKind, Hop, Micros, Outcome, Placement, Sample, Stage, UtcMicros};
 
 use super::{Ids, kinds};
 use crate::{
@@ -117,6 +117,13 @@ fn samples() -> Vec<Sample> {
             (sample.pickup_connect, sample.pickup_login, sample.pickup_receive) =
                 (part(30), part(60), part(10));
             (sample.round_trip, sample.round_trip_error) = (part(1_000), Some(Micros(120_000)));
+            let is_signed = monitor != "lyon" || hour < 7 * 24;
+            sample.dkim = Some(if is_signed { "pass" } else { "none" }.into());
+            (sample.spf, sample.smtp_attempts) = (Some("pass".into()), Some(1));
+            sample.placement = (monitor == "oslo").then_some(Placement::Inbox);
+            sample.smtp_tls_version = Some("TLSv1.3".into());
+            sample.smtp_tls_cipher = Some("TLS13_AES_256_GCM_SHA384".into());
+            sample.smtp_certificate_expires_at = Some(MONDAY + Micros(HOUR.0 * 24 * 365));
             sample.hops = Some(
                 [("mx.example.com", 200), ("store.example.com", 500)]
                     .map(|(by, share)| Hop {
@@ -195,6 +202,7 @@ fn everything() -> Needs {
         Need::Week(trips),
         Need::PassedServers,
         Need::Patterns,
+        Need::Mails,
     ];
     metrics.chain(others).collect()
 }
