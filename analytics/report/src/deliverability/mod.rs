@@ -1,8 +1,6 @@
 //! What is wrong with the deliverability of monitors, in sentences, and what to do about it.
 
 mod bounces;
-#[cfg(test)]
-mod tests;
 
 use mailqos_figures::{MailShare, Share, share_changes::ShareChange};
 use mailqos_model::{Micros, UtcMicros};
@@ -259,3 +257,6 @@ fn returns(now: Share, before: Share) -> bool {
 fn is_bad(share: MailShare, value: &Share) -> bool {
     if share.more_is_better() { value.high < GOOD } else { value.low > 1.0 - GOOD }
 }
+
+#[cfg(test)]
+mod tests;
