@@ -33,6 +33,10 @@ pub(super) fn read(mail: &[u8], receiver: &Receiver) -> Verdicts {
     let trusted = receiver.fields(mail);
     for (above, field) in trusted.named("Authentication-Results") {
         let mut statements = statements(field).into_iter().peekable();
+        let is_nothing = |first: &Statement| first.words.is_empty() && first.pairs.is_empty();
+        if statements.peek().is_none_or(is_nothing) {
+            continue;
+        }
         // Microsoft omits its own name; Yahoo appends the sender's domain.
         let id = statements.next_if(|statement| statement.leading_word().is_some());
         let id = id.and_then(|id| id.leading_word().map(str::to_ascii_lowercase));
