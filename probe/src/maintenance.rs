@@ -213,6 +213,20 @@ impl Maintenance {
         kept
     }
 
+    /// Returns a name that no window and no declaration has: two windows may start at the same
+    /// time.
+    pub fn free_name(&self, prefix: &str, from: UtcMicros) -> String {
+        let inner = self.lock();
+        let is_taken = |name: &String| {
+            inner.planned.iter().any(|planned| planned.name == *name)
+                || inner.kept.declared.iter().any(|period| period.name == *name)
+        };
+        let first = format!("{prefix}-{}", from.0 / 1_000_000);
+        let others = (2..).map(|number| format!("{first}-{number}"));
+        let mut names = std::iter::once(first.clone()).chain(others);
+        names.find(|name| !is_taken(name)).unwrap_or(first.clone())
+    }
+
     /// Ends an added window now.
     ///
     /// # Errors

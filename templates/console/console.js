@@ -57,7 +57,8 @@ const renew = async () => {
   pending = 0;
   const live = document.getElementById("live");
   if (!live || document.hidden) return;
-  const typing = document.activeElement?.closest("form.filter");
+  const typed = field => field.type === "checkbox" ? field.checked !== field.defaultChecked : field.tagName === "INPUT" && field.value !== field.defaultValue;
+  const typing = document.activeElement?.closest("form.filter, form.acts") || [...live.querySelectorAll("form.acts input")].some(typed);
   if (typing) { later(); return; }
   try {
     const answer = await fetch(location.href, { headers: { accept: "text/html" } });

@@ -34,7 +34,15 @@ const MAX_BUCKETS: i64 = 10_000;
             token's user must not see do not exist for it.",
         license(name = "Apache-2.0", identifier = "Apache-2.0"),
     ),
-    paths(status_doc, monitors_doc, monitor_doc, figures_doc, alarms_doc),
+    paths(
+        status_doc, monitors_doc, monitor_doc, figures_doc, alarms_doc,
+        crate::api_operations::history_doc, crate::api_operations::acknowledge_doc,
+        crate::api_operations::withdraw_doc, crate::api_operations::windows_doc,
+        crate::api_operations::plan_doc, crate::api_operations::declare_doc,
+        crate::api_operations::end_doc, crate::api_operations::withdraw_declaration_doc,
+        crate::api_operations::simulate_doc, crate::api_operations::end_simulation_doc,
+        crate::api_operations::lists_doc, crate::api_operations::try_doc,
+    ),
     components(schemas(Problem))
 )]
 struct Description;

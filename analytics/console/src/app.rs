@@ -76,6 +76,8 @@ pub(crate) enum Refusal {
     SignIn,
     /// The request did not come from a page of the console.
     Forged,
+    /// The user's role does not allow it.
+    Forbidden,
     /// The request is invalid, with the reason in English.
     Invalid(&'static str),
     /// The server is busy, or data can't be read.
@@ -246,6 +248,21 @@ impl App {
         }
     }
 
+    /// Returns the user of an API request that changes something. Browsers don't send API tokens
+    /// automatically; with a session, the token of its forms is needed in `X-CSRF-Token`.
+    ///
+    /// # Errors
+    /// No one is signed in, or the request did not come from a page of this session.
+    pub(crate) fn require_change(&self, ask: &Ask) -> Result<Viewer, Refusal> {
+        let viewer = self.require(ask)?;
+        let sent = ask.headers.get("x-csrf-token").and_then(|value| value.to_str().ok());
+        match &viewer.csrf {
+            None => Ok(viewer),
+            Some(token) if crate::access::forms::equal(token, sent.unwrap_or_default()) => Ok(viewer),
+            Some(_) => Err(Refusal::Forged),
+        }
+    }
+
     /// Checks that a request comes from a page of the console, and is for this host.
     ///
     /// # Errors
@@ -295,7 +312,11 @@ impl App {
     pub(crate) fn locale(&self, ask: &Ask, viewer: Option<&Viewer>) -> Locale {
         let set = viewer.and_then(|viewer| viewer.language.as_deref());
         let accepted = ask.header(header::ACCEPT_LANGUAGE).unwrap_or_default();
-        let tag = set.unwrap_or_else(|| language::negotiate(accepted));
+        self.locale_in(set.unwrap_or_else(|| language::negotiate(accepted)))
+    }
+
+    /// Returns a language with the time zone of the configuration; English if it is not known.
+    pub(crate) fn locale_in(&self, tag: &str) -> Locale {
         let zone = self.config().timezone.clone();
         let locale = Locale::new(tag, zone.clone()).or_else(|| Locale::new("en", zone));
         locale.expect("English is built in")
@@ -374,6 +395,7 @@ impl App {
                 403,
                 "The form has expired or came from another site. Go back, reload the page, and try again.",
             ),
+            Refusal::Forbidden => (403, "Your role does not allow this."),
             Refusal::Invalid(text) => (400, *text),
             Refusal::Unavailable(reason) => {
                 tracing::warn!(%reason, "console: not available");

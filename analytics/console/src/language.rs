@@ -111,7 +111,7 @@ mod tests {
         let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
         let mut all = String::new();
         for folder in
-            ["src", "src/pages", "src/pages/reports", "src/access", "../../templates/console"]
+            ["src", "src/pages", "src/pages/reports", "src/access", "src/operations", "../../templates/console"]
         {
             for entry in std::fs::read_dir(root.join(folder)).expect("a folder") {
                 let path = entry.expect("an entry").path();

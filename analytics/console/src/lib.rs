@@ -6,6 +6,7 @@
 mod access;
 mod api;
 mod api_reports;
+mod api_operations;
 mod app;
 mod assets;
 mod audit;
@@ -15,6 +16,7 @@ mod events;
 mod figures;
 mod http;
 mod language;
+mod operations;
 mod pages;
 mod render;
 mod reports;

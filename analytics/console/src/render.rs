@@ -21,7 +21,7 @@ macro_rules! templates {
 }
 
 /// Templates of all pages.
-const TEMPLATES: [(&str, &str); 17] = templates![
+const TEMPLATES: [(&str, &str); 19] = templates![
     "layout",
     "overview",
     "tiles",
@@ -39,6 +39,8 @@ const TEMPLATES: [(&str, &str); 17] = templates![
     "report",
     "links",
     "onward",
+    "alarms",
+    "maintenance",
 ];
 
 /// A page can't be rendered.

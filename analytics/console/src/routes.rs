@@ -11,7 +11,7 @@ use axum::{
 use tokio::sync::Semaphore;
 
 use crate::{
-    api, api_reports,
+    api, api_operations, api_reports,
     app::{Answer, App, Refusal, Shared},
     events,
     http::{request::Ask, respond},
@@ -48,6 +48,8 @@ pub(crate) fn router(app: Shared) -> Router {
         .route("/reports/made/{id}", form(pages::reports::made::show, pages::reports::made::send))
         .route("/reports/made/{id}/view", read(pages::reports::made::view))
         .route("/reports/made/{id}/files/{file}", read(pages::reports::made::file))
+        .route("/alarms", form(pages::alarms::show, pages::alarms::send))
+        .route("/maintenance", form(pages::maintenance::show, pages::maintenance::send))
         .route("/sign-in", form(pages::sign_in::show, pages::sign_in::send))
         .route("/sign-in/oidc", read(pages::single_sign_on::begin))
         .route("/sign-in/oidc/callback", read(pages::single_sign_on::finish))
@@ -72,6 +74,20 @@ pub(crate) fn router(app: Shared) -> Router {
         .route("/api/v1/reports/made/{id}", read(api_reports::made))
         .route("/api/v1/reports/made/{id}/cancel", send(api_reports::cancel))
         .route("/api/v1/reports/made/{id}/files/{file}", read(pages::reports::made::file))
+        .route("/api/v1/alarms/history", read(api_operations::history))
+        .route("/api/v1/alarms/acknowledge", send(api_operations::acknowledge))
+        .route("/api/v1/alarms/withdraw", send(api_operations::withdraw))
+        .route(
+            "/api/v1/maintenance",
+            form(api_operations::windows, api_operations::plan),
+        )
+        .route("/api/v1/maintenance/declare", send(api_operations::declare))
+        .route("/api/v1/maintenance/end", send(api_operations::end))
+        .route("/api/v1/maintenance/withdraw", send(api_operations::withdraw_declaration))
+        .route("/api/v1/simulations", send(api_operations::simulate))
+        .route("/api/v1/simulations/end", send(api_operations::end_simulation))
+        .route("/api/v1/action-lists", read(api_operations::lists))
+        .route("/api/v1/action-lists/try", send(api_operations::try_list))
         .route("/api/v1/events", get(events::stream))
         .fallback(handler(pages::nothing, &gate))
         .method_not_allowed_fallback(|| async {

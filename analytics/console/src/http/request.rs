@@ -33,6 +33,8 @@ pub(crate) struct Ask {
     pub(crate) query: Fields,
     /// Fields of the form that was sent.
     pub(crate) form: Fields,
+    /// JSON that was sent; empty if something else was.
+    pub(crate) json: Vec<u8>,
     /// Parts of the path, decoded, by the names in the route.
     pub(crate) parts: HashMap<String, String>,
     /// Header fields.
@@ -86,6 +88,14 @@ impl Ask {
     }
 }
 
+/// Whether the body of a request is JSON. Pages of other sites can't send that without being asked
+/// first (Fetch Standard, CORS-safelisted request-header).
+fn is_json(headers: &HeaderMap) -> bool {
+    let value = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let media_type = value.and_then(|value| value.split(';').next()).unwrap_or_default();
+    media_type.trim().eq_ignore_ascii_case("application/json")
+}
+
 /// Whether a path belongs to the API.
 pub(crate) fn is_api(path: &str) -> bool {
     path.starts_with("/api/")
@@ -111,17 +121,22 @@ impl<S: Send + Sync> FromRequest<S> for Ask {
         let names = RawPathParams::from_request_parts(&mut parts, state).await;
         let names = names.map_err(|_| respond::plain(400, "The address is not valid UTF-8."))?;
         let named = names.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
-        let form = if parts.method == Method::POST {
-            Fields::parse(&read_body(body).await?)
-        } else {
-            Fields::default()
-        };
+        let (mut form, mut json) = (Fields::default(), Vec::new());
+        if parts.method == Method::POST {
+            let body = read_body(body).await?;
+            if is_json(&parts.headers) {
+                json = body;
+            } else {
+                form = Fields::parse(&body);
+            }
+        }
         Ok(Self {
             method: parts.method,
             path,
             target,
             query: Fields::parse(parts.uri.query().unwrap_or_default().as_bytes()),
             form,
+            json,
             parts: named,
             headers: parts.headers,
             client,

@@ -1,7 +1,9 @@
 //! Pages of the console, a file each.
 
 pub(crate) mod account;
+pub(crate) mod alarms;
 pub(crate) mod audit;
+pub(crate) mod maintenance;
 pub(crate) mod monitor;
 pub(crate) mod overview;
 pub(crate) mod reports;

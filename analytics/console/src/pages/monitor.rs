@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use mailqos_figures::{Calendar, Period};
-use mailqos_model::UtcMicros;
+use mailqos_model::{Micros, UtcMicros};
 use mailqos_report::locale::{DASH, Locale};
 use serde_json::{Value, json};
 
@@ -19,6 +19,10 @@ use crate::{
     render::{Values, value, values},
 };
 
+/// Shortest period of an address.
+const MIN_LENGTH: Micros = Micros::from_secs(60);
+/// Longest period of an address.
+const MAX_LENGTH: Micros = Micros::from_secs(3_660 * 86_400);
 /// Largest number of lengths that a rolling period lies in the past.
 const MAX_BACK: u32 = 10_000;
 
@@ -47,7 +51,18 @@ impl Asked {
     /// # Errors
     /// There is no such period.
     pub(crate) fn read(app: &App, ask: &Ask) -> Result<Self, Refusal> {
-        let word = ask.query.get("period").unwrap_or("day");
+        Self::read_or(app, ask, "day")
+    }
+
+    /// The same with another default.
+    ///
+    /// # Errors
+    /// There is no such period.
+    pub(crate) fn read_or(app: &App, ask: &Ask, usual: &str) -> Result<Self, Refusal> {
+        if ask.query.get("from").is_some() {
+            return Self::between(app, ask);
+        }
+        let word = ask.query.get("period").unwrap_or(usual);
         let back = ask.query.text("back").parse().unwrap_or(0).min(MAX_BACK);
         let calendar = Calendar::new(app.config().timezone.clone());
         let span = Span::WORDS.iter().find(|(name, _)| *name == word).map(|(_, span)| *span);
@@ -60,6 +75,21 @@ impl Asked {
             "There is no such period; use day, week, month, year or a date such as 2026-11.",
         ))?;
         Ok(Self { span, back, period })
+    }
+
+    /// Reads `from` and `to` of an address, in RFC 3339 with an offset.
+    fn between(app: &App, ask: &Ask) -> Result<Self, Refusal> {
+        let moment = |name: &str| ask.query.text(name).parse::<jiff::Timestamp>().ok();
+        let calendar = Calendar::new(app.config().timezone.clone());
+        let ends = moment("from").zip(moment("to"));
+        let ends = ends.map(|(from, to)| (UtcMicros::from(from), UtcMicros::from(to)));
+        let period = ends
+            .filter(|(from, to)| (MIN_LENGTH..=MAX_LENGTH).contains(&(*to - *from)))
+            .and_then(|(from, to)| Period::new(from, to, calendar).ok());
+        let period = period.ok_or(Refusal::Invalid(
+            "Use from and to such as 2026-12-01T22:00:00Z, from a minute to ten years apart.",
+        ))?;
+        Ok(Self { span: None, back: 0, period })
     }
 
     /// Returns the question for figures.
@@ -94,6 +124,7 @@ pub(crate) fn show(app: &App, ask: &Ask) -> Answer {
         probe.flat_map(|probe| rows::notices(probe, viewer.sees_all(), &locale)).collect();
     found.insert("notices".to_owned(), value(&notices));
     found.extend(navigation(&entry, &asked, &locale));
+    found.extend(deeds(app, ask, &entry, &locale));
     // Without script, the figures are part of the page.
     let (html, problem) = match figures_of(app, &entry, &asked, (&viewer, &locale)) {
         Ok(html) => (html, ""),
@@ -160,6 +191,24 @@ fn navigation(entry: &Entry, asked: &Asked, locale: &Locale) -> Values {
         ("earlier", json!(earlier)),
         ("later", json!(later)),
         ("is_current", json!(asked.span.is_some() && asked.back == 0)),
+    ])
+}
+
+/// Returns the values of what operators do about a monitor.
+fn deeds(app: &App, ask: &Ask, entry: &Entry, locale: &Locale) -> Values {
+    let tag = locale.tag();
+    let done = match ask.query.text("done") {
+        "acknowledged" => text(tag, "The alarm is acknowledged: reminders and escalations end."),
+        "withdrawn" => text(tag, "The acknowledgement is withdrawn: reminders continue."),
+        _ => "",
+    };
+    let alarm = entry.alarm.as_ref().map(|alarm| format!("{}@{}", entry.id, alarm.since));
+    values([
+        ("done", json!(done)),
+        ("is_own", json!(*entry.site == *app.config().site.as_str())),
+        ("in_alarm", json!(alarm)),
+        ("acknowledged", json!(entry.is_acknowledged())),
+        ("declare", json!(format!("/maintenance?monitors={}", entry.id))),
     ])
 }
 
