@@ -208,8 +208,7 @@ impl RunningProbe {
         Ok(match request {
             Request::MaintenanceAdd { name, monitors, from, to, repeats, reason, by, pause } => {
                 let from = from.unwrap_or(now);
-                let name =
-                    name.unwrap_or_else(|| self.maintenance.free_name("added", from));
+                let name = name.unwrap_or_else(|| self.maintenance.free_name("added", from));
                 self.maintenance.add(AddedWindow {
                     name: name.clone(),
                     monitors: monitors.clone(),
@@ -234,8 +233,7 @@ impl RunningProbe {
                 Response::MaintenanceEnded(MaintenanceEnded { ended: name })
             }
             Request::MaintenanceDeclare { name, monitors, from, to, reason, by } => {
-                let name =
-                    name.unwrap_or_else(|| self.maintenance.free_name("declared", from));
+                let name = name.unwrap_or_else(|| self.maintenance.free_name("declared", from));
                 let selected = self.select(&monitors)?.len();
                 let period = DeclaredPeriod { name: name.clone(), monitors, from, to, reason, by };
                 let event = self.maintenance.declare(period, now)?;

@@ -191,3 +191,39 @@ const poll = async () => {
   setTimeout(poll, 1000);
 };
 if (making) setTimeout(poll, 500);
+
+// Zoom: drag over several parts of the period, or mark the first with Space and open the last.
+const zoom = document.querySelector(".parts");
+if (zoom) {
+  const parts = [...zoom.querySelectorAll("a")];
+  zoom.title = zoom.dataset.help;
+  let first = null;
+  const range = last => {
+    const [a, b] = [parts.indexOf(first), parts.indexOf(last)].sort((x, y) => x - y);
+    return parts.slice(a, b + 1);
+  };
+  const mark = last => {
+    for (const part of parts) part.classList.remove("marked");
+    if (first && last) for (const part of range(last)) part.classList.add("marked");
+  };
+  const open = last => {
+    const chosen = range(last);
+    location.assign(`${zoom.dataset.base}?from=${chosen[0].dataset.from}&to=${chosen.at(-1).dataset.to}`);
+  };
+  const at = event => document.elementFromPoint(event.clientX, event.clientY)?.closest(".parts a");
+  zoom.addEventListener("dragstart", event => event.preventDefault());
+  zoom.addEventListener("pointerdown", event => { first = event.button === 0 ? at(event) : null; });
+  addEventListener("pointermove", event => { if (first && event.buttons === 1) mark(at(event)); });
+  addEventListener("pointerup", event => {
+    const last = first && at(event);
+    if (last && last !== first) open(last);
+    mark(first = null);
+  });
+  zoom.addEventListener("keydown", event => {
+    const part = event.target.closest("a"), next = parts[parts.indexOf(part) + { ArrowRight: 1, ArrowLeft: -1 }[event.key]];
+    if (event.key === " ") { event.preventDefault(); first = first === part ? null : part; mark(part); }
+    else if (event.key === "Escape") mark(first = null);
+    else if (event.key === "Enter" && first && first !== part) { event.preventDefault(); open(part); }
+    else if (next) { event.preventDefault(); next.focus(); mark(next); }
+  });
+}

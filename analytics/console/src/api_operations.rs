@@ -10,11 +10,12 @@ use crate::{
     app::{Answer, App, Problem, Refusal},
     http::{request::Ask, respond},
     operations::{
-        Done, Failed, FieldProblem, explain,
+        Done, Failed, FieldProblem,
         alarms::{
             self, AckAnswer, AckRequest, SimulateRequest, SimulationAnswer, TryAnswer, TryRequest,
             WithdrawnAnswer,
         },
+        explain,
         maintenance::{self, EndRequest, PlanAnswer, PlanRequest, WindowAnswer},
     },
     pages::{alarms::Past, monitor::Asked},

@@ -258,7 +258,9 @@ impl App {
         let sent = ask.headers.get("x-csrf-token").and_then(|value| value.to_str().ok());
         match &viewer.csrf {
             None => Ok(viewer),
-            Some(token) if crate::access::forms::equal(token, sent.unwrap_or_default()) => Ok(viewer),
+            Some(token) if crate::access::forms::equal(token, sent.unwrap_or_default()) => {
+                Ok(viewer)
+            }
             Some(_) => Err(Refusal::Forged),
         }
     }

@@ -110,9 +110,14 @@ mod tests {
     fn used() -> BTreeSet<String> {
         let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
         let mut all = String::new();
-        for folder in
-            ["src", "src/pages", "src/pages/reports", "src/access", "src/operations", "../../templates/console"]
-        {
+        for folder in [
+            "src",
+            "src/pages",
+            "src/pages/reports",
+            "src/access",
+            "src/operations",
+            "../../templates/console",
+        ] {
             for entry in std::fs::read_dir(root.join(folder)).expect("a folder") {
                 let path = entry.expect("an entry").path();
                 let is_text = path.extension().is_some_and(|it| it == "rs" || it == "html");

@@ -5,8 +5,8 @@
 
 mod access;
 mod api;
-mod api_reports;
 mod api_operations;
+mod api_reports;
 mod app;
 mod assets;
 mod audit;

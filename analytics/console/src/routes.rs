@@ -77,10 +77,7 @@ pub(crate) fn router(app: Shared) -> Router {
         .route("/api/v1/alarms/history", read(api_operations::history))
         .route("/api/v1/alarms/acknowledge", send(api_operations::acknowledge))
         .route("/api/v1/alarms/withdraw", send(api_operations::withdraw))
-        .route(
-            "/api/v1/maintenance",
-            form(api_operations::windows, api_operations::plan),
-        )
+        .route("/api/v1/maintenance", form(api_operations::windows, api_operations::plan))
         .route("/api/v1/maintenance/declare", send(api_operations::declare))
         .route("/api/v1/maintenance/end", send(api_operations::end))
         .route("/api/v1/maintenance/withdraw", send(api_operations::withdraw_declaration))

@@ -117,8 +117,7 @@ pub(crate) fn acknowledge(
         let text = t("None of these monitors has an open alarm.");
         return Err(Problem::new("monitors", text).into());
     }
-    let already =
-        already.into_iter().map(|one| AlreadyAnswer { monitor: one.monitor, by: one.by });
+    let already = already.into_iter().map(|one| AlreadyAnswer { monitor: one.monitor, by: one.by });
     Ok(AckAnswer { acknowledged: names(&acknowledged), already: already.collect(), changed })
 }
 

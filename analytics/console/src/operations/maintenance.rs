@@ -176,7 +176,12 @@ impl Checked {
 ///
 /// # Errors
 /// The viewer may not, values can't be used (all are reported), or the probe does not run.
-pub(crate) fn plan(app: &App, ask: &Ask, viewer: &Viewer, wanted: &PlanRequest) -> Done<PlanAnswer> {
+pub(crate) fn plan(
+    app: &App,
+    ask: &Ask,
+    viewer: &Viewer,
+    wanted: &PlanRequest,
+) -> Done<PlanAnswer> {
     require_operator(viewer)?;
     let mut checked = Checked::new(app, viewer, wanted);
     let now = UtcMicros::now();
@@ -186,7 +191,9 @@ pub(crate) fn plan(app: &App, ask: &Ask, viewer: &Viewer, wanted: &PlanRequest) 
     let mut to = checked.to;
     if cron.is_empty() {
         match (checked.to, checked.lasts) {
-            (Some(_), Some(_)) => checked.problem("lasts", t("Enter an end or a duration, not both.")),
+            (Some(_), Some(_)) => {
+                checked.problem("lasts", t("Enter an end or a duration, not both."))
+            }
             (None, None) => checked.problem("to", t("Enter an end or a duration.")),
             (None, Some(lasts)) => to = Some(from + lasts),
             (Some(_), None) => {}
@@ -255,7 +262,10 @@ pub(crate) fn declare(
             checked.problem("to", t("The end is not after the start."));
         }
         (_, Some(to)) if to > now => {
-            checked.problem("to", t("Only a past period can be declared; plan a window for the rest."));
+            checked.problem(
+                "to",
+                t("Only a past period can be declared; plan a window for the rest."),
+            );
         }
         _ => {}
     }
@@ -343,9 +353,8 @@ pub(crate) fn windows(app: &App, viewer: &Viewer) -> Result<Vec<WindowAnswer>, C
 /// Finds a window that a viewer may end; others don't exist for it.
 fn find(app: &App, viewer: &Viewer, name: &str, is_declared: bool) -> Done<()> {
     let windows = windows(app, viewer).map_err(Failed::Probe)?;
-    let is_it = |window: &&WindowAnswer| {
-        window.name == name && (window.state == "declared") == is_declared
-    };
+    let is_it =
+        |window: &&WindowAnswer| window.name == name && (window.state == "declared") == is_declared;
     match windows.iter().find(is_it) {
         Some(window) if window.may_end => Ok(()),
         Some(window) if window.by.is_none() => {
@@ -367,8 +376,7 @@ fn find(app: &App, viewer: &Viewer, name: &str, is_declared: bool) -> Done<()> {
 pub(crate) fn end(app: &App, ask: &Ask, viewer: &Viewer, name: &str) -> Done<()> {
     require_operator(viewer)?;
     find(app, viewer, name, false)?;
-    let request =
-        Request::MaintenanceEnd { name: name.to_owned(), by: Some(viewer.name.clone()) };
+    let request = Request::MaintenanceEnd { name: name.to_owned(), by: Some(viewer.name.clone()) };
     let _: MaintenanceEnded = change(app, ask, viewer, ("maintenance_ended", name, ""), &request)?;
     Ok(())
 }

@@ -166,12 +166,7 @@ fn line(typed: &str, field: &'static str) -> Result<Option<String>, Problem> {
 
 /// Returns why the probe did not carry something out, and what to do, for people. Only those who
 /// see all monitors learn paths and errors.
-pub(crate) fn explain(
-    app: &App,
-    viewer: &Viewer,
-    error: &ControlError,
-    locale: &Locale,
-) -> String {
+pub(crate) fn explain(app: &App, viewer: &Viewer, error: &ControlError, locale: &Locale) -> String {
     let tag = locale.tag();
     let config = app.config();
     let board = app.keeper.board();

@@ -103,8 +103,9 @@ pub(crate) fn send(app: &App, ask: &Ask) -> Answer {
             let wanted = SimulateRequest { monitors: named(ask), lasts };
             alarms::simulate(app, ask, &viewer, &wanted).map(|_| Outcome::Done("simulated"))
         }
-        "end-simulation" => alarms::end_simulation(app, ask, &viewer, &named(ask))
-            .map(|_| Outcome::Done("ended")),
+        "end-simulation" => {
+            alarms::end_simulation(app, ask, &viewer, &named(ask)).map(|_| Outcome::Done("ended"))
+        }
         "try" => {
             let wanted = TryRequest { list: ask.form.text("list").to_owned() };
             alarms::try_list(app, ask, &viewer, &wanted).map(Outcome::Tried)
@@ -272,12 +273,7 @@ fn tried(answer: Option<&TryAnswer>, locale: &Locale) -> Value {
 }
 
 /// Returns the open alarms that a viewer sees, those that no one has acknowledged first.
-fn open(
-    app: &App,
-    viewer: &Viewer,
-    live: Option<&StatusResponse>,
-    locale: &Locale,
-) -> Values {
+fn open(app: &App, viewer: &Viewer, live: Option<&StatusResponse>, locale: &Locale) -> Values {
     let tag = locale.tag();
     let board = app.keeper.board();
     let own_site = app.config().site.to_string();
@@ -314,7 +310,8 @@ fn open(
         }
     }
     open.sort_by_key(|(is_acknowledged, _)| *is_acknowledged);
-    let (total, waiting) = (open.len(), open.iter().filter(|(acknowledged, _)| !acknowledged).count());
+    let (total, waiting) =
+        (open.len(), open.iter().filter(|(acknowledged, _)| !acknowledged).count());
     let headline = match total {
         0 => text(tag, "No open alarms").to_owned(),
         1 => text(tag, "One open alarm").to_owned(),
@@ -383,7 +380,8 @@ fn past(app: &App, viewer: &Viewer, asked: &Asked, locale: &Locale) -> Values {
             let is_cut = past.is_cut || past.alarms.len() > MAX_PAST;
             let row = |alarm: Alarm| {
                 let name = board.get(&alarm.site, &alarm.monitor).map(|entry| entry.name.clone());
-                let lasted = alarm.raised_at.zip(alarm.cleared_at).map(|(from, to)| locale.span(to - from));
+                let lasted =
+                    alarm.raised_at.zip(alarm.cleared_at).map(|(from, to)| locale.span(to - from));
                 json!({
                     "raised": moment(alarm.raised_at), "cleared": moment(alarm.cleared_at),
                     "lasted": lasted, "name": name.unwrap_or_else(|| alarm.monitor.clone()),

@@ -41,9 +41,7 @@ pub(crate) fn show(app: &App, ask: &Ask) -> Answer {
     let tag = locale.tag();
     let notice = match ask.query.text("done") {
         "planned" => text(tag, "The maintenance window is planned."),
-        "declared" => {
-            text(tag, "The period is declared as maintenance; figures show both values.")
-        }
+        "declared" => text(tag, "The period is declared as maintenance; figures show both values."),
         "ended" => text(tag, "The maintenance window has ended."),
         "withdrawn" => text(tag, "The declaration is withdrawn; it stays in the event log."),
         _ => "",
@@ -139,9 +137,7 @@ fn page(app: &App, ask: &Ask, viewer: &Viewer, reply: &Reply) -> Answer {
 fn row(window: &WindowAnswer, locale: &Locale) -> Value {
     let tag = locale.tag();
     let moment = |at: Option<UtcMicros>| match at {
-        Some(at) if locale.zone().to_datetime(at.timestamp()).year() < ENDLESS => {
-            locale.moment(at)
-        }
+        Some(at) if locale.zone().to_datetime(at.timestamp()).year() < ENDLESS => locale.moment(at),
         _ => DASH.to_owned(),
     };
     let repeats = window.cron.as_ref().zip(window.lasts_s).map(|(cron, lasts)| {

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use mailqos_figures::{Calendar, Period};
+use mailqos_figures::{Calendar, Period, Unit};
 use mailqos_model::{Micros, UtcMicros};
 use mailqos_report::locale::{DASH, Locale};
 use serde_json::{Value, json};
@@ -183,15 +183,84 @@ fn navigation(entry: &Entry, asked: &Asked, locale: &Locale) -> Values {
         })
         .collect();
     let word = Span::WORDS.iter().find(|(_, span)| asked.span == Some(*span));
-    let earlier =
+    let mut earlier =
         word.filter(|_| asked.back < MAX_BACK).map(|(word, _)| link(word, asked.back + 1));
-    let later = word.filter(|_| asked.back > 0).map(|(word, _)| link(word, asked.back - 1));
+    let mut later = word.filter(|_| asked.back > 0).map(|(word, _)| link(word, asked.back - 1));
+    // Periods that are not rolling have neighbours of the same length, by their ends.
+    let (from, to) = (asked.period.from, asked.period.to);
+    let length = to - from;
+    if asked.span.is_none() {
+        earlier = Some(between(&base, from - length, from));
+        later = (to < UtcMicros::now()).then(|| between(&base, to, to + length));
+    }
+    let half = Micros(length.0 / 2);
+    let wider = Micros(length.0.saturating_mul(2)) <= MAX_LENGTH;
+    let out = wider.then(|| between(&base, from - half, to + half));
     values([
+        ("out", json!(out)),
+        ("parts", json!(parts(&base, asked, locale))),
+        ("base", json!(base)),
         ("spans", spans.into()),
         ("earlier", json!(earlier)),
         ("later", json!(later)),
         ("is_current", json!(asked.span.is_some() && asked.back == 0)),
     ])
+}
+
+/// Returns the address of a period; its ends are in UTC, so that everyone sees the same, whatever
+/// the time zone of the browser.
+fn between(base: &str, from: UtcMicros, to: UtcMicros) -> String {
+    format!("{base}?from={from}&to={to}")
+}
+
+/// Returns links to the parts of a period: hours of a day, days of a month, months of a year.
+fn parts(base: &str, asked: &Asked, locale: &Locale) -> Vec<Value> {
+    let period = &asked.period;
+    let length = period.duration();
+    let days = length.0 / 86_400_000_000;
+    let edges: Vec<(UtcMicros, UtcMicros)> = match days {
+        0..=1 if length.0 > 4 * 3_600_000_000 => buckets(period, Unit::Hour),
+        0..=1 => {
+            let step = Micros((length.0 / 12).max(MIN_LENGTH.0));
+            let starts = (0..12).map(|number| period.from + Micros(step.0 * number));
+            let starts = starts.take_while(|from| *from < period.to);
+            starts.map(|from| (from, (from + step).min(period.to))).collect()
+        }
+        2..=62 => buckets(period, Unit::Day),
+        63..=800 => buckets(period, Unit::Month),
+        _ => buckets(period, Unit::Year),
+    };
+    let clock = |at: UtcMicros| {
+        let local = locale.zone().to_datetime(at.timestamp());
+        local
+            .strftime(if length < Micros::from_secs(600) { "%H:%M:%S" } else { "%H:%M" })
+            .to_string()
+    };
+    let short = |at: UtcMicros| {
+        let local = locale.zone().to_datetime(at.timestamp());
+        match days {
+            0..=1 => clock(at),
+            2..=62 => local.strftime("%-d").to_string(),
+            63..=800 => local.strftime("%-m").to_string(),
+            _ => local.strftime("%Y").to_string(),
+        }
+    };
+    let part = |(from, to): (UtcMicros, UtcMicros)| {
+        let named = Period::new(from, to, period.calendar.clone()).ok();
+        let title = named.map(|named| locale.period(&named)).unwrap_or_default();
+        json!({
+            "href": between(base, from, to), "from": from.to_string(), "to": to.to_string(),
+            "text": short(from), "title": title,
+        })
+    };
+    let is_long = |(from, to): &(UtcMicros, UtcMicros)| *to - *from >= MIN_LENGTH;
+    edges.into_iter().filter(is_long).map(part).collect()
+}
+
+/// Returns the calendar's buckets within a period.
+fn buckets(period: &Period, unit: Unit) -> Vec<(UtcMicros, UtcMicros)> {
+    let all = period.buckets(unit).into_iter();
+    all.map(|bucket| (bucket.start.max(period.from), bucket.end.min(period.to))).collect()
 }
 
 /// Returns the values of what operators do about a monitor.
