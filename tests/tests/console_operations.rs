@@ -27,8 +27,8 @@ impl Scene {
         setting.replace("test_interval = \"5s\"", "test_interval = \"1s\"\nalarm_after = 2");
         let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         setting.add(&format!(
-            "[action_list.default]\nactions = [{{ webhook = {{ url = \"{}\" }} }}, {{ webhook = {{ url = \"http://{closed}/\" }} }}]\n\
-             [action_list.acme]\nactions = [{{ webhook = {{ url = \"{}\" }} }}]\n\
+            "[action_list.default]\nactions = [{{ webhook = {{ url = \"{}\", body = '''{{ }}''' }} }}, {{ webhook = {{ url = \"http://{closed}/\", body = '''{{ }}''' }} }}]\n\
+             [action_list.acme]\nactions = [{{ webhook = {{ url = \"{}\", body = '''{{ }}''' }} }}]\n\
              [maintenance.patches]\nhours = \"00:00-00:01\"\nweekdays = \"sun\"\nmonitors = [\"tag:beta\"]",
             hooks.url("/"),
             hooks.url("/acme"),
@@ -352,6 +352,7 @@ async fn maintenance_is_planned_ended_and_declared_in_the_console() {
     let page = admin.get("/monitors/lyon/mail1").body;
     assert!(page.contains("Excluding maintenance that was declared afterwards"), "{page}");
     assert_eq!(maintenance(&mut admin, "withdraw", &[("window", "late")]).status, 303);
+    until("the withdrawal", || figures(&scene)["declared"] == 0).await;
     let row = figures(&scene);
     assert_eq!(row["availability"], row["availability_excluding_declared"], "{row}");
 

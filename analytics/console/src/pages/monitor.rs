@@ -190,7 +190,8 @@ fn navigation(entry: &Entry, asked: &Asked, locale: &Locale) -> Values {
     let (from, to) = (asked.period.from, asked.period.to);
     let length = to - from;
     if asked.span.is_none() {
-        earlier = Some(between(&base, from - length, from));
+        let before = asked.period.previous();
+        earlier = Some(between(&base, before.from, before.to));
         later = (to < UtcMicros::now()).then(|| between(&base, to, to + length));
     }
     let half = Micros(length.0 / 2);
