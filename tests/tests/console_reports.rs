@@ -216,11 +216,13 @@ fn a_restricted_user_gets_reports_of_own_monitors_only() {
 fn hostile_names_of_monitors_and_templates_stay_text() {
     let mut scene = Scene::new(3, 1);
     scene.setting.replace("name = \"Lyon 0\"", "name = \"<img src=x onerror=alert(1)>\"");
+    // hhurz/tableExport.jquery.plugin#230.
+    scene.setting.replace("name = \"Malmö 1\"", "name = \"=cmd|' /C calc'!A0\"");
     scene.setting.write();
     let templates = scene.setting.path("templates");
     std::fs::create_dir_all(&templates).expect("a folder");
     let text = "title = \"<b>Own</b>\"\ndescription = \"\\\"><script>alert(2)</script>\"\n\
-        [[section]]\nkind = \"key-figures\"\n";
+        [[section]]\nkind = \"availability-table\"\n";
     std::fs::write(templates.join("own's & <x>.toml"), text).expect("written");
     std::fs::write(templates.join("broken.toml"), "title = 1\n").expect("written");
     let server = scene.serve();
@@ -240,8 +242,13 @@ fn hostile_names_of_monitors_and_templates_stay_text() {
     let file = report["files"][0]["href"].as_str().expect("an address").to_owned();
     let answer = client.get(&file);
     assert_eq!(answer.status, 200);
+    // GhostManager/Ghostwriter#497.
     let disposition = answer.header("content-disposition");
     assert!(disposition.bytes().all(|byte| (32..127).contains(&byte)), "{disposition}");
+    let is_csv = |file: &&Value| file["format"] == "csv";
+    let csv = report["files"].as_array().expect("files").iter().find(is_csv).expect("CSV");
+    let csv = client.get(csv["href"].as_str().expect("an address")).body;
+    assert!(csv.contains("'=cmd|") && !csv.contains(",=cmd|") && !csv.contains("\n=cmd|"), "{csv}");
     // A restricted user does not see custom templates, whose texts may name other customers.
     let mut viewer = server.user(&mut client, "vera", "viewer", "acme");
     assert!(!viewer.get("/reports").body.contains("Own"));

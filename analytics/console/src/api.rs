@@ -60,6 +60,7 @@ struct Description;
 fn description() -> utoipa::openapi::OpenApi {
     let mut all = Description::openapi();
     all.merge(crate::api_reports::Description::openapi());
+    all.merge(crate::api_definitions::Description::openapi());
     all
 }
 

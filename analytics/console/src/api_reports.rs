@@ -106,7 +106,10 @@ pub(crate) fn start(app: &App, ask: &Ask) -> Answer {
 
 /// Returns the user of a request that changes something: of a token, which browsers don't send
 /// automatically, or of a form of this session.
-fn require_change(app: &App, ask: &Ask) -> Result<crate::access::viewer::Viewer, Refusal> {
+pub(crate) fn require_change(
+    app: &App,
+    ask: &Ask,
+) -> Result<crate::access::viewer::Viewer, Refusal> {
     let viewer = app.require(ask)?;
     if viewer.csrf.is_none() { Ok(viewer) } else { app.require_form(ask) }
 }

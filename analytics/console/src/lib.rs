@@ -5,6 +5,7 @@
 
 mod access;
 mod api;
+mod api_definitions;
 mod api_operations;
 mod api_reports;
 mod app;

@@ -21,7 +21,7 @@ macro_rules! templates {
 }
 
 /// Templates of all pages.
-const TEMPLATES: [(&str, &str); 19] = templates![
+const TEMPLATES: [(&str, &str); 26] = templates![
     "layout",
     "overview",
     "tiles",
@@ -35,6 +35,13 @@ const TEMPLATES: [(&str, &str); 19] = templates![
     "audit",
     "problem",
     "reports",
+    "report-fields",
+    "report-parts",
+    "report-definitions",
+    "report-definition",
+    "report-targets",
+    "report-archive",
+    "report-deliveries",
     "report-form",
     "report",
     "links",
@@ -130,6 +137,7 @@ fn describe(viewer: &Viewer) -> Value {
         "is_visitor": viewer.is_visitor,
         "manages_users": viewer.manages_users(),
         "is_operator": viewer.role >= Role::Operator,
+        "sees_all": viewer.sees_all(),
     })
 }
 

@@ -11,7 +11,7 @@ use axum::{
 use tokio::sync::Semaphore;
 
 use crate::{
-    api, api_operations, api_reports,
+    api, api_definitions, api_operations, api_reports,
     app::{Answer, App, Refusal, Shared},
     events,
     http::{request::Ask, respond},
@@ -45,6 +45,25 @@ pub(crate) fn router(app: Shared) -> Router {
             "/reports/templates/{name}",
             form(pages::reports::choose::show, pages::reports::choose::send),
         )
+        .route("/reports/archive", read(pages::reports::archive::show))
+        .route("/reports/archive/{slug}/{file}", read(pages::reports::archive::file))
+        .route("/reports/definitions", read(pages::reports::definitions::list))
+        .route(
+            "/reports/definitions/{name}",
+            form(pages::reports::definitions::show, pages::reports::definitions::send),
+        )
+        .route(
+            "/reports/new",
+            form(pages::reports::definitions::show_new, pages::reports::definitions::send_new),
+        )
+        .route(
+            "/reports/deliveries",
+            form(pages::reports::deliveries::show, pages::reports::deliveries::send),
+        )
+        .route(
+            "/reports/targets",
+            form(pages::reports::targets::show, pages::reports::targets::send),
+        )
         .route("/reports/made/{id}", form(pages::reports::made::show, pages::reports::made::send))
         .route("/reports/made/{id}/view", read(pages::reports::made::view))
         .route("/reports/made/{id}/files/{file}", read(pages::reports::made::file))
@@ -70,6 +89,16 @@ pub(crate) fn router(app: Shared) -> Router {
         .route("/api/v1/monitors/{site}/{id}/figures", read(api::figures))
         .route("/api/v1/alarms", read(api::alarms))
         .route("/api/v1/reports", send(api_reports::start))
+        .route(
+            "/api/v1/reports/definitions/{name}",
+            form(api_definitions::one, api_definitions::save),
+        )
+        .route("/api/v1/reports/definitions", read(api_definitions::list))
+        .route("/api/v1/reports/archive", read(api_definitions::archived))
+        .route("/api/v1/reports/archive/{slug}/{file}", read(pages::reports::archive::file))
+        .route("/api/v1/reports/deliveries", read(api_definitions::outbox))
+        .route("/api/v1/reports/deliveries/{id}/retry", send(api_definitions::retry))
+        .route("/api/v1/reports/targets/{name}/try", send(api_definitions::try_target))
         .route("/api/v1/reports/templates", read(api_reports::templates))
         .route("/api/v1/reports/made/{id}", read(api_reports::made))
         .route("/api/v1/reports/made/{id}/cancel", send(api_reports::cancel))

@@ -16,7 +16,7 @@ use std::{
     time::Duration,
 };
 
-use mailqos_config::{Config, FilesTarget, Target};
+use mailqos_config::{Config, Endpoint, FilesPlace, FilesTarget, Target};
 use mailqos_mail::CredentialError;
 use mailqos_model::Name;
 use serde::{Deserialize, Serialize};
@@ -440,6 +440,29 @@ async fn abandon(
     let below = names::parts(folder, rules)?;
     at_place(config, &target.place, &below, Task::Abandon(&parts)).await?;
     Ok(())
+}
+
+/// Describes a target in one line: its kind and its place, without secrets.
+pub fn describe(target: &Target) -> String {
+    let at = |endpoint: &Endpoint| format!("{}:{}", endpoint.server, endpoint.port);
+    match target {
+        Target::Email(email) => {
+            let servers: Vec<&str> = email.mail_servers.iter().map(Name::as_str).collect();
+            let recipients: Vec<String> =
+                email.recipients().into_iter().map(ToString::to_string).collect();
+            let recipients = recipients.join(", ");
+            format!("e-mail to {recipients} through {}", servers.join(", else "))
+        }
+        Target::Files(files) => match &files.place {
+            FilesPlace::Folder { path } => format!("folder {}", path.display()),
+            FilesPlace::Ftp { endpoint, path, .. } => format!("ftp {} {path}", at(endpoint)),
+            FilesPlace::Sftp(sftp) => format!("sftp {} {}", at(&sftp.endpoint()), sftp.path),
+            FilesPlace::Smb { endpoint, share, path, .. } => {
+                format!("share \\\\{}\\{share} {path}", at(endpoint))
+            }
+            FilesPlace::ObjectStore { url, .. } => format!("object store {url}"),
+        },
+    }
 }
 
 /// Tests a target: uploads a file as a delivery does and removes it, or sends a small mail.

@@ -3,8 +3,8 @@
 use std::process::ExitCode;
 
 use clap::Subcommand;
-use mailqos_config::{Config, Endpoint, FilesPlace, Target};
-use mailqos_delivery::{Finding, try_out};
+use mailqos_config::Config;
+use mailqos_delivery::{Finding, describe, try_out};
 use mailqos_model::Name;
 
 use super::{Failure, Global, deliver::target_of, print};
@@ -84,26 +84,4 @@ fn lines(findings: &[Finding]) -> String {
         text.push('\n');
     }
     text
-}
-
-fn describe(target: &Target) -> String {
-    let at = |endpoint: &Endpoint| format!("{}:{}", endpoint.server, endpoint.port);
-    match target {
-        Target::Email(email) => {
-            let servers: Vec<&str> = email.mail_servers.iter().map(Name::as_str).collect();
-            let recipients: Vec<String> =
-                email.recipients().into_iter().map(ToString::to_string).collect();
-            let recipients = recipients.join(", ");
-            format!("e-mail to {recipients} through {}", servers.join(", else "))
-        }
-        Target::Files(files) => match &files.place {
-            FilesPlace::Folder { path } => format!("folder {}", path.display()),
-            FilesPlace::Ftp { endpoint, path, .. } => format!("ftp {} {path}", at(endpoint)),
-            FilesPlace::Sftp(sftp) => format!("sftp {} {}", at(&sftp.endpoint()), sftp.path),
-            FilesPlace::Smb { endpoint, share, path, .. } => {
-                format!("share \\\\{}\\{share} {path}", at(endpoint))
-            }
-            FilesPlace::ObjectStore { url, .. } => format!("object store {url}"),
-        },
-    }
 }

@@ -80,6 +80,16 @@ impl Viewer {
         self.tags.is_none()
     }
 
+    /// Whether it may try targets and retry deliveries.
+    pub(crate) fn operates_reports(&self) -> bool {
+        self.role >= Role::Operator && self.sees_all()
+    }
+
+    /// Whether it may change report definitions.
+    pub(crate) fn edits_reports(&self) -> bool {
+        self.role == Role::Administrator && self.sees_all() && self.csrf.is_some()
+    }
+
     /// Returns the viewer as the owner of reports.
     pub(crate) fn owner(&self) -> Owner {
         Owner { name: self.name.clone(), tags: self.tags.clone() }

@@ -36,6 +36,12 @@ fn action<'a>(tag: &str, action: &'a str) -> &'a str {
         "simulation_ended" => text(tag, "Ended a simulation"),
         "action_list_tried" => text(tag, "Tried an action list"),
         "change_failed" => text(tag, "The change failed"),
+        "definition_saved" => text(tag, "Saved a report definition"),
+        "definition_removed" => text(tag, "Removed a report definition"),
+        "target_tried" => text(tag, "Tried a target"),
+        "delivery_retried" => text(tag, "Retried a delivery"),
+        "delivery_dropped" => text(tag, "Removed a delivery"),
+        "archive_downloaded" => text(tag, "Downloaded an archived report"),
         "link_issued" => text(tag, "Issued a one-time link"),
         other => other,
     }

@@ -4,3 +4,5 @@
 pub(crate) mod jobs;
 pub(crate) mod maker;
 pub(crate) mod order;
+pub(crate) mod sections;
+pub(crate) mod store;

@@ -27,12 +27,14 @@ use crate::{
 
 /// Monitors that the form lists; a search finds the others.
 const MAX_LISTED: usize = 200;
+/// Monitors in an address.
+const MAX_PASSED: usize = 40;
 /// Longest name of a period or date, in bytes.
 const MAX_PERIOD: usize = 40;
 /// Formats of every report.
 const FORMATS: [&str; 6] = ["html", "zip", "pdf", "xlsx", "csv", "json"];
 /// Periods to choose from.
-const PERIODS: [&str; 10] = [
+pub(super) const PERIODS: [&str; 10] = [
     "today",
     "yesterday",
     "last-7d",
@@ -51,7 +53,7 @@ const USUAL: &str = "last-7d";
 type Problems = BTreeMap<&'static str, &'static str>;
 
 /// Returns the words for a period.
-fn period_words(tag: &str, period: &str) -> String {
+pub(super) fn period_words(tag: &str, period: &str) -> String {
     match period {
         "today" => text(tag, "Today"),
         "yesterday" => text(tag, "Yesterday"),
@@ -154,9 +156,19 @@ fn page(app: &App, ask: &Ask, viewer: &Viewer, typed: &Fields, problems: &Proble
         ("to", json!(typed.text("to"))),
         ("languages", json!(languages)),
         ("problems", json!(problems)),
+        ("may_save", json!(viewer.edits_reports())),
     ]);
     let status = if problems.is_empty() { 200 } else { 422 };
     Ok(respond::html(status, app.page("report-form", ask, Some(viewer), &found)?))
+}
+
+/// Returns the formats of every report.
+pub(super) fn formats() -> Vec<String> {
+    let known = FORMATS.iter().filter(|name| {
+        let built_in = Format::ALL.iter().any(|(known, it)| known == *name && it.is_built_in());
+        **name != "zip" && built_in
+    });
+    known.map(|name| (*name).to_owned()).collect()
 }
 
 fn filter(typed: &Fields) -> Filter {
@@ -178,6 +190,9 @@ fn key_of(entry: &Entry) -> String {
 /// Begins a report.
 pub(crate) fn send(app: &App, ask: &Ask) -> Answer {
     let viewer = app.require_form(ask)?;
+    if ask.form.text("action") == "save" && viewer.edits_reports() {
+        return Ok(respond::redirect(&definition(app, ask, &viewer)?));
+    }
     if ask.form.text("action") == "search" {
         return page(app, ask, &viewer, &ask.form, &Problems::new());
     }
@@ -185,6 +200,27 @@ pub(crate) fn send(app: &App, ask: &Ask) -> Answer {
         Ok(id) => Ok(respond::redirect(&format!("/reports/made/{id}"))),
         Err(problems) => page(app, ask, &viewer, &ask.form, &problems),
     }
+}
+
+/// Returns the address of a new definition with the choices of the form.
+fn definition(app: &App, ask: &Ask, viewer: &Viewer) -> Result<String, Refusal> {
+    let mut query = form_urlencoded::Serializer::new(String::new());
+    query.append_pair("template", ask.part("name"));
+    for name in ["period", "language"] {
+        query.append_pair(name, ask.form.text(name));
+    }
+    let filter = filter(&ask.form);
+    if let Some(tag) = filter.tag.as_ref().filter(|_| {
+        ask.form.text("which") != "some" && filter.search.is_empty() && filter.object.is_none()
+    }) {
+        query.append_pair("monitor", &format!("tag:{tag}"));
+    } else {
+        // Addresses have a maximum length.
+        for key in monitors(app, &ask.form, viewer)?.into_iter().flatten().take(MAX_PASSED) {
+            query.append_pair("monitor", &key);
+        }
+    }
+    Ok(format!("/reports/new?{}", query.finish()))
 }
 
 /// Begins the report that a form asks for, and returns its id or all problems of the form.
@@ -236,12 +272,7 @@ pub(crate) fn start(
         only,
         period: span,
         language: speaks.map(|(tag, _)| (*tag).to_owned()),
-        formats: FORMATS
-            .iter()
-            .filter(|name| **name != "zip")
-            .filter(|name| Format::ALL.iter().any(|(known, it)| known == *name && it.is_built_in()))
-            .map(|name| (*name).to_owned())
-            .collect(),
+        formats: formats(),
         folder: std::path::PathBuf::new(),
     };
     let title = gallery::words(&locale, &template.title);
@@ -320,7 +351,7 @@ fn query(form: &Fields) -> String {
         }
     }
     // Addresses have a maximum length.
-    for key in form.all("monitor").take(40) {
+    for key in form.all("monitor").take(MAX_PASSED) {
         query.append_pair("monitor", key);
     }
     query.finish()

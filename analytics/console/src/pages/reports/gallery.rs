@@ -78,6 +78,7 @@ pub(crate) fn show(app: &App, ask: &Ask) -> Answer {
         .collect();
     let found = values([
         ("active", json!("reports")),
+        ("part", json!("gallery")),
         ("templates", json!(templates)),
         ("recent", json!(recent)),
     ]);

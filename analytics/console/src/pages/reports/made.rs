@@ -76,10 +76,14 @@ pub(crate) fn show(app: &App, ask: &Ask) -> Answer {
         ("again", json!(job.again)),
         ("poll", json!((!job.state.is_over()).then(|| format!("/api/v1/reports/made/{id}")))),
     ]);
-    let mut response = respond::html(200, app.page("report", ask, Some(&viewer), &found)?);
+    Ok(framing(respond::html(200, app.page("report", ask, Some(&viewer), &found)?)))
+}
+
+/// Allows a page to show reports in frames.
+pub(super) fn framing(mut response: Response) -> Response {
     let policy = header::HeaderValue::from_static(FRAMING);
     response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, policy);
-    Ok(response)
+    response
 }
 
 /// Returns the name of the page of a report, if it is small enough for one.

@@ -1,0 +1,138 @@
+//! Deliveries of reports: those that wait, those that were given up, and the ledger.
+
+use mailqos_delivery::outbox::{Entry, Line, Named, Order, Outbox, OutboxError};
+use mailqos_model::UtcMicros;
+use mailqos_report::locale::{DASH, Locale};
+use serde_json::{Value, json};
+
+use super::require;
+use crate::{
+    access::viewer::Viewer,
+    app::{Answer, App, Refusal},
+    http::{request::Ask, respond},
+    language::text,
+    render::values,
+};
+
+/// Entries of the ledger on the page.
+const MAX_ENTRIES: usize = 200;
+
+fn failed(error: OutboxError) -> Refusal {
+    Refusal::Internal(format!("the outbox: {error}"))
+}
+
+/// Returns a moment of the ledger in words.
+fn moment(iso: &str, locale: &Locale) -> String {
+    let at = iso.parse::<jiff::Timestamp>();
+    at.map_or_else(|_| DASH.to_owned(), |at| locale.moment_in_period(at.into()))
+}
+
+/// Returns the values of a delivery that has arrived.
+pub(super) fn delivered(entry: &Entry, locale: &Locale) -> Value {
+    let refused: Vec<String> =
+        entry.refused.iter().map(|(who, reply)| format!("{who}: {reply}")).collect();
+    json!({
+        "at": moment(&entry.delivered_at, locale), "iso": entry.delivered_at,
+        "target": entry.target, "report": entry.report, "places": entry.places,
+        "files": entry.files.iter().map(|file| &file.name).collect::<Vec<_>>(),
+        "reply": entry.reply, "refused": refused, "attempts": entry.attempts,
+    })
+}
+
+fn pending(order: &Order, locale: &Locale) -> Value {
+    json!({
+        "id": order.id, "target": order.target, "report": order.report,
+        "files": order.files.iter().map(|file| &file.name).collect::<Vec<_>>(),
+        "attempts": order.attempts, "error": order.last_error,
+        "ordered": locale.moment_in_period(UtcMicros(order.ordered_at)),
+        "next": locale.moment_in_period(UtcMicros(order.next_attempt_at)),
+    })
+}
+
+/// Shows the page.
+pub(crate) fn show(app: &App, ask: &Ask) -> Answer {
+    page(app, ask, "")
+}
+
+fn page(app: &App, ask: &Ask, problem: &str) -> Answer {
+    let viewer = require(app, ask)?;
+    let locale = app.locale(ask, Some(&viewer));
+    let outbox = Outbox::open(&app.config()).map_err(failed)?;
+    let rows = |orders: Vec<Order>| -> Vec<Value> {
+        orders.iter().map(|order| pending(order, &locale)).collect()
+    };
+    let lines = outbox.ledger().map_err(failed)?;
+    let ledger: Vec<Value> = lines
+        .iter()
+        .rev()
+        .take(MAX_ENTRIES)
+        .map(|line| match line {
+            Line::Delivered(entry) => delivered(entry, &locale),
+            Line::Removed(removal) => json!({
+                "at": moment(&removal.removed_at, &locale), "iso": removal.removed_at,
+                "target": removal.target, "report": "", "files": [removal.path()],
+                "removed": true,
+            }),
+        })
+        .collect();
+    let found = values([
+        ("active", json!("reports")),
+        ("part", json!("deliveries")),
+        ("problem", json!(problem)),
+        ("waiting", json!(rows(outbox.waiting().map_err(failed)?))),
+        ("given_up", json!(rows(outbox.given_up().map_err(failed)?))),
+        ("ledger", json!(ledger)),
+        ("may_retry", json!(viewer.operates_reports())),
+    ]);
+    let status = if problem.is_empty() { 200 } else { 409 };
+    Ok(respond::html(status, app.page("report-deliveries", ask, Some(&viewer), &found)?))
+}
+
+/// Retries a delivery, or removes it from the outbox.
+pub(crate) fn send(app: &App, ask: &Ask) -> Answer {
+    let viewer = app.require_form(ask)?;
+    if !viewer.operates_reports() {
+        return Err(Refusal::NotFound);
+    }
+    let tag = app.locale(ask, Some(&viewer)).tag();
+    let wanted = (ask.form.text("id"), ask.form.text("action"));
+    match change(app, ask, &viewer, wanted) {
+        Ok(()) => Ok(respond::redirect("/reports/deliveries")),
+        Err(Refusal::NotFound) => {
+            page(app, ask, text(tag, "This delivery is no longer in the outbox."))
+        }
+        Err(Refusal::Unavailable(_)) => {
+            page(app, ask, text(tag, "The target is being delivered to. Try again in a moment."))
+        }
+        Err(refusal) => Err(refusal),
+    }
+}
+
+/// Retries or removes a delivery: `retry` or `drop`.
+///
+/// # Errors
+/// It is not in the outbox, or is being delivered.
+pub(crate) fn change(
+    app: &App,
+    ask: &Ask,
+    viewer: &Viewer,
+    (id, action): (&str, &str),
+) -> Result<(), Refusal> {
+    let outbox = Outbox::open(&app.config()).map_err(failed)?;
+    // Ids are names of folders.
+    let mut known = outbox.waiting().map_err(failed)?;
+    known.extend(outbox.given_up().map_err(failed)?);
+    if !known.iter().any(|order| order.id == id) {
+        return Err(Refusal::NotFound);
+    }
+    let (action, done) = match action {
+        "retry" => ("delivery_retried", outbox.retry(id, UtcMicros::now())),
+        "drop" => ("delivery_dropped", outbox.drop_order(id)),
+        _ => return Err(Refusal::Invalid("This form is not known.")),
+    };
+    match done.map_err(failed)? {
+        Named::Done => app.audit(ask, &viewer.name, (action, id, "")),
+        Named::Unknown => Err(Refusal::NotFound),
+        Named::Busy => Err(Refusal::Unavailable("the target is being delivered to".to_owned())),
+    }
+}
