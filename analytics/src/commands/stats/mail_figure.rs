@@ -268,7 +268,12 @@ impl Serialize for JsonMails<'_> {
         let mails = self.0;
         let mut map = serializer.serialize_map(None)?;
         for figure in MailFigure::all() {
-            map.serialize_entry(figure.name(), &figure.value(mails))?;
+            let value = figure.value(mails);
+            if figure.unit().is_empty() {
+                map.serialize_entry(figure.name(), &value.map(|count| count as u64))?;
+            } else {
+                map.serialize_entry(figure.name(), &value)?;
+            }
             if figure.unit() == "share" {
                 let name = format!("{}_interval", figure.name());
                 map.serialize_entry(&name, &figure.interval(mails))?;
