@@ -177,7 +177,7 @@ fn kind(target: &LevelTarget) -> &'static str {
         LevelTarget::Availability(_) => "availability",
         LevelTarget::Uptime(_) => "uptime",
         LevelTarget::DeliveredWithin { .. } => "delivered_within",
-        LevelTarget::Mails { figure, .. } => *figure,
+        LevelTarget::Mails { figure, .. } => figure,
         LevelTarget::Percentile { .. } => "percentile",
     }
 }
