@@ -7,7 +7,9 @@
 use mailqos_lake::MonitorState;
 use mailqos_tests::{
     browser::{self, Browser},
-    console::{PASSWORD, Scene},
+    console::{PASSWORD, Scene, Server},
+    servers::{MailServer, Options},
+    setting::{Setting, until},
 };
 
 /// The states of the monitors on the page, by their keys.
@@ -147,6 +149,36 @@ fn a_report_for_selected_monitors_is_viewed_and_downloaded() {
     assert_eq!(browser.errors(), [""; 0]);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn an_alarm_of_a_running_probe_appears_and_is_acknowledged() {
+    let Some(browser) = Browser::start() else { return };
+    let mail = MailServer::start(Options::default()).await.expect("a server");
+    let mut setting = Setting::new("lyon");
+    let first = setting.monitor("first", &mail);
+    setting.add_monitor(&first);
+    let _probe = setting.start_probe();
+    let socket = setting.data().join("state/site=lyon/control/socket");
+    until("the probe answers", || socket.exists()).await;
+    let log = setting.path("console.log");
+    let mut command = setting.command("mailqos-analytics");
+    command.args(["serve", "--listen", "127.0.0.1:0", "--no-schedule"]);
+    let server = Server::start(&mut command, &log);
+    browser.accept_link(&server, &server.welcome());
+    browser.go(&format!("http://{}/alarms", server.address));
+    browser.fill("#simulate input[name=monitors]", "first");
+    browser.click_on("#simulate button");
+    browser.wait_until("alarm", |browser| {
+        browser.go(&format!("http://{}/alarms", server.address));
+        !browser.all("ul.alarms input[name=monitor]").is_empty()
+    });
+    browser.click_on("ul.alarms input[name=monitor]");
+    browser.fill("input[name=note]", "the provider is informed");
+    browser.click_on("button[name=action][value=acknowledge]");
+    browser.find_text(".ack", "Acknowledged by admin");
+    browser.go(&format!("http://{}/", server.address));
+    browser.find_text("[data-key=\"lyon/first\"] .detail", "Acknowledged by admin");
+}
+
 #[test]
 fn axe_finds_nothing_serious_on_any_page() {
     let (Some(browser), Some(axe)) = (Browser::start(), browser::axe()) else { return };
@@ -195,6 +227,8 @@ fn axe_finds_nothing_serious_on_any_page() {
         "/reports",
         "/reports/templates/executive-summary",
         "/links",
+        "/alarms",
+        "/maintenance",
         "/users",
         "/account",
         "/audit",
