@@ -26,7 +26,7 @@ use mailqos_control::{
 use mailqos_model::{Event, EventKind, Micros, MonitorId, UtcMicros};
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
-    net::UnixStream,
+    net::{UnixStream, unix::OwnedWriteHalf},
     sync::watch,
 };
 
@@ -38,6 +38,7 @@ use crate::{
     schedule::{self, Board},
     status::{self, Observed},
     tester::Tester,
+    trial,
 };
 
 /// The parts of a running probe.
@@ -77,7 +78,7 @@ pub async fn serve(live: Arc<RunningProbe>) {
             Ok((stream, _)) => {
                 let live = live.clone();
                 tokio::spawn(async move {
-                    let _ = tokio::time::timeout(PATIENCE, converse(stream, &live)).await;
+                    let _ = converse(stream, &live).await;
                 });
             }
             Err(error) => {
@@ -89,10 +90,23 @@ pub async fn serve(live: Arc<RunningProbe>) {
 }
 
 async fn converse(stream: UnixStream, live: &Arc<RunningProbe>) -> std::io::Result<()> {
-    let (read, mut write) = stream.into_split();
+    let (read, write) = stream.into_split();
     let mut line = String::new();
-    BufReader::new(read.take(MAX_REQUEST)).read_line(&mut line).await?;
-    let response = match serde_json::from_str::<Request>(&line) {
+    let mut read = BufReader::new(read.take(MAX_REQUEST));
+    tokio::time::timeout(PATIENCE, read.read_line(&mut line)).await??;
+    match serde_json::from_str::<Request>(&line) {
+        // It lasts as long as the test.
+        Ok(Request::Try(request)) => trial::run(&live.config(), *request, read, write).await,
+        request => tokio::time::timeout(PATIENCE, respond(request, live, write)).await?,
+    }
+}
+
+async fn respond(
+    request: serde_json::Result<Request>,
+    live: &Arc<RunningProbe>,
+    mut write: OwnedWriteHalf,
+) -> std::io::Result<()> {
+    let response = match request {
         Ok(request) => live.answer(request).await,
         Err(error) => Err(format!(
             "the running probe does not understand this command; check that both have \
@@ -124,6 +138,7 @@ impl RunningProbe {
             Request::Status { monitors, states, most } => {
                 Response::Status(Box::new(self.status(&monitors, &states, most, both)?))
             }
+            Request::Try(_) => return Err("a trial has its own conversation".to_owned()),
             Request::Seal => {
                 let report = self.recorder.seal().await.map_err(|error| error.to_string())?;
                 let sealed = report.merged as u64;

@@ -13,3 +13,5 @@ pub mod schedule;
 pub mod status;
 pub mod tester;
 mod testing;
+mod trial;
+mod verdict;

@@ -43,6 +43,11 @@ impl Tester {
         self.mail.attend();
     }
 
+    /// Returns a receiver of the phases up to the moment at which a server accepts a mail.
+    pub(crate) fn sent(&self) -> tokio::sync::watch::Receiver<Timeline> {
+        self.base.sent()
+    }
+
     /// Runs a test. When this returns, its sample is recorded.
     pub async fn test(&self, monitor: &Monitor) -> TestResult {
         self.test_as(monitor, None).await

@@ -192,6 +192,58 @@ const poll = async () => {
 };
 if (making) setTimeout(poll, 500);
 
+// Definitions: a trial is shown while it runs, and nothing that was typed is lost by accident.
+document.getElementById("problems")?.focus();
+const definition = document.querySelector("form.definition");
+let isTyped = false;
+definition?.addEventListener("input", () => { isTyped = true; });
+definition?.addEventListener("change", event => {
+  if (event.target.value !== "+new") return;
+  const account = document.getElementById("new-account");
+  if (account) account.open = true;
+});
+addEventListener("beforeunload", event => { if (isTyped) event.preventDefault(); });
+const tryNow = async button => {
+  const place = document.getElementById("trial");
+  place.setAttribute("aria-busy", "true");
+  button.disabled = true;
+  try {
+    const body = new URLSearchParams(new FormData(definition));
+    const answer = await fetch(definition.dataset.try, { method: "POST", body });
+    if (!answer.headers.get("content-type")?.startsWith("application/x-ndjson")) {
+      // The page shows the problems at their fields.
+      button.disabled = false;
+      definition.dataset.plain = "1";
+      definition.requestSubmit(button);
+      return;
+    }
+    const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+    let rest = "";
+    for (;;) {
+      const { value, done } = await reader.read();
+      if (done) break;
+      const lines = (rest + value).split("\n");
+      rest = lines.pop();
+      for (const line of lines) {
+        const part = new DOMParser().parseFromString(JSON.parse(line).html, "text/html");
+        place.replaceChildren(...part.body.childNodes);
+      }
+      place.scrollIntoView({ block: "nearest" });
+    }
+  } catch {
+    place.textContent = place.dataset.failed;
+  }
+  place.removeAttribute("aria-busy");
+  button.disabled = false;
+};
+definition?.addEventListener("submit", event => {
+  if (event.submitter?.value === "try" && definition.dataset.try && !definition.dataset.plain) {
+    event.preventDefault();
+    tryNow(event.submitter);
+    return;
+  }
+  isTyped = false;
+});
 // Zoom: drag over several parts of the period, or mark the first with Space and open the last.
 const zoom = document.querySelector(".parts");
 if (zoom) {

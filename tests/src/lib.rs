@@ -12,6 +12,7 @@ pub mod couriers;
 #[cfg(unix)]
 pub mod crash;
 pub mod dialogue;
+pub mod forms;
 pub mod hooks;
 mod http;
 pub mod lake;

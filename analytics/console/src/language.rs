@@ -115,6 +115,7 @@ mod tests {
             "src/pages",
             "src/pages/reports",
             "src/access",
+            "src/definitions",
             "src/operations",
             "../../templates/console",
         ] {

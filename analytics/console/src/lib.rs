@@ -13,6 +13,7 @@ mod assets;
 mod audit;
 mod board;
 mod clock;
+mod definitions;
 mod events;
 mod figures;
 mod http;

@@ -21,7 +21,7 @@ macro_rules! templates {
 }
 
 /// Templates of all pages.
-const TEMPLATES: [(&str, &str); 26] = templates![
+const TEMPLATES: [(&str, &str); 34] = templates![
     "layout",
     "overview",
     "tiles",
@@ -46,6 +46,14 @@ const TEMPLATES: [(&str, &str); 26] = templates![
     "report",
     "links",
     "onward",
+    "objects",
+    "object",
+    "new-monitor",
+    "definition",
+    "field",
+    "confirm",
+    "trial",
+    "tried",
     "alarms",
     "maintenance",
 ];

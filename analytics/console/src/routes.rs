@@ -36,7 +36,7 @@ pub(crate) fn router(app: Shared) -> Router {
         get(handler(show, &gate)).post(handler(send, &gate))
     };
     let send = |page: Page| -> MethodRouter<Shared> { post(handler(page, &gate)) };
-    Router::new()
+    definitions(&gate)
         .route("/", read(pages::overview::show))
         .route("/monitors/{site}/{id}", read(pages::monitor::show))
         .route("/monitors/{site}/{id}/figures", read(pages::monitor::figures))
@@ -123,6 +123,31 @@ pub(crate) fn router(app: Shared) -> Router {
             respond::secure(response, is_tls)
         }))
         .with_state(app)
+}
+
+/// Returns the router of objects, and of the pages that change monitors.
+fn definitions(gate: &Arc<Semaphore>) -> Router<Shared> {
+    let read = |page: Page| -> MethodRouter<Shared> { get(handler(page, gate)) };
+    let send = |page: Page| -> MethodRouter<Shared> { post(handler(page, gate)) };
+    let form = |show: Page, send: Page| -> MethodRouter<Shared> {
+        get(handler(show, gate)).post(handler(send, gate))
+    };
+    Router::new()
+        .route("/monitors/try", post(pages::definition::try_live))
+        .route("/monitors/{site}/{id}/try", send(pages::definition::try_saved))
+        .route("/monitors/new", form(pages::definition::new, pages::definition::add))
+        .route(
+            "/monitors/{site}/{id}/edit",
+            form(pages::definition::edit, pages::definition::change),
+        )
+        .route("/monitors/{site}/{id}/state", send(pages::definition::switch))
+        .route(
+            "/monitors/{site}/{id}/remove",
+            form(pages::definition::confirm, pages::definition::remove),
+        )
+        .route("/objects", read(pages::objects::list))
+        .route("/objects/{object}", form(pages::objects::show, pages::objects::change))
+        .route("/objects/{object}/remove", form(pages::objects::confirm, pages::objects::remove))
 }
 
 /// Runs a page on a thread that may block.

@@ -11,6 +11,8 @@ mod actions;
 mod alarm;
 mod calendar;
 mod console;
+pub mod edit;
+pub mod form;
 mod from_toml;
 mod heartbeat;
 mod hours;
@@ -62,7 +64,7 @@ pub use object_store::ObjectStoreOptions;
 pub use person::{Person, PersonError, is_forbidden, is_plain, split_list};
 pub use problem::{Problem, Problems, Severity};
 pub use proxy::{Proxy, via};
-pub use read::load;
+pub use read::{Overlay, load, load_with};
 pub use server::SubmissionProtocol;
 pub use service_level::{
     Holidays, LevelPeriod, Percent, ServiceHours, ServiceLevel, Target as LevelTarget,
@@ -85,7 +87,9 @@ use mailqos_net::Trust;
 /// # Errors
 /// All that is wrong with it, warnings included.
 pub fn of_text(path: &std::path::Path, text: String) -> Result<Config, Problems> {
-    read::of_text(path, text, Problems::default())
+    let mut overlay = Overlay::default();
+    overlay.insert(path.to_owned(), text);
+    load_with(path, &overlay)
 }
 
 /// The contents of the configuration file and all included files.

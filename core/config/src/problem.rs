@@ -52,12 +52,20 @@ pub struct Problem {
     pub place: Option<(Arc<Source>, Range<usize>, String)>,
     /// Remedy, if there is one.
     pub help: Option<String>,
+    /// Name of the key that it is about, if it is about one.
+    pub key: Option<&'static str>,
 }
 
 impl Problem {
     /// Creates an error without a location.
     pub fn error(message: impl Into<String>) -> Self {
-        Self { severity: Severity::Error, message: message.into(), place: None, help: None }
+        Self {
+            severity: Severity::Error,
+            message: message.into(),
+            place: None,
+            help: None,
+            key: None,
+        }
     }
 
     /// Creates a warning without a location.
@@ -74,6 +82,13 @@ impl Problem {
         label: impl Into<String>,
     ) -> Self {
         self.place = Some((Arc::clone(source), span, label.into()));
+        self
+    }
+
+    /// Adds the key that it is about.
+    #[must_use]
+    pub fn about(mut self, key: &'static str) -> Self {
+        self.key = Some(key);
         self
     }
 

@@ -23,7 +23,7 @@ use super::{
 };
 
 /// Maximum size of a configuration file in bytes.
-const MAX_FILE: u64 = 32 * 1024 * 1024;
+pub(crate) const MAX_FILE: u64 = 32 * 1024 * 1024;
 
 const fn named(name: &'static str, tables: &'static [&'static str], about: &'static str) -> Key {
     Key::named_tables(tables).named(name, about)
@@ -107,20 +107,18 @@ keys! {
 /// # Errors
 /// All problems, including warnings.
 pub fn load(path: &Path) -> Result<Config, Problems> {
-    let mut problems = Problems::default();
-    match read_text(path, &mut problems) {
-        Some(text) => of_text(path, text, problems),
-        None => Err(problems),
-    }
+    load_with(path, &Overlay::default())
 }
 
-/// Reads and validates a configuration from the text of this file.
-pub(super) fn of_text(
-    path: &Path,
-    text: String,
-    mut problems: Problems,
-) -> Result<Config, Problems> {
-    let config = parse(path, text, &mut problems).and_then(|root| read(path, root, &mut problems));
+/// Reads and validates the configuration, with other texts in place of some files.
+///
+/// # Errors
+/// All problems, including warnings.
+pub fn load_with(path: &Path, overlay: &Overlay) -> Result<Config, Problems> {
+    let mut problems = Problems::default();
+    let root =
+        read_text(path, overlay, &mut problems).and_then(|text| parse(path, text, &mut problems));
+    let config = root.and_then(|root| read(path, root, overlay, &mut problems));
     match config {
         Some(mut config) if !problems.has_errors() => {
             problems.sort();
@@ -134,7 +132,32 @@ pub(super) fn of_text(
     }
 }
 
-fn read_text(path: &Path, problems: &mut Problems) -> Option<String> {
+/// Texts in place of files: of changes that are not saved.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(transparent)]
+pub struct Overlay(BTreeMap<PathBuf, String>);
+
+impl Overlay {
+    /// Puts a text in place of a file.
+    pub fn insert(&mut self, path: PathBuf, text: String) {
+        self.0.insert(path, text);
+    }
+
+    /// Returns the text in place of a file.
+    pub fn get(&self, path: &Path) -> Option<&str> {
+        self.0.get(path).map(String::as_str)
+    }
+
+    /// Returns whether all files are as they are.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+fn read_text(path: &Path, overlay: &Overlay, problems: &mut Problems) -> Option<String> {
+    if let Some(text) = overlay.get(path) {
+        return Some(text.to_owned());
+    }
     let error = match file_text(path, MAX_FILE) {
         Ok(text) => return Some(text),
         Err(error) => error,
@@ -154,12 +177,17 @@ fn read_text(path: &Path, problems: &mut Problems) -> Option<String> {
     None
 }
 
-fn read(path: &Path, mut root: Table, problems: &mut Problems) -> Option<Config> {
+fn read(
+    path: &Path,
+    mut root: Table,
+    overlay: &Overlay,
+    problems: &mut Problems,
+) -> Option<Config> {
     let folder = path.parent().unwrap_or(Path::new("")).to_owned();
     let mut parts = Vec::new();
     if let Some(includes) = root.list(&ROOT.include).map(|node| node.as_list()) {
         for node in includes {
-            include(&node, path, &mut parts, problems);
+            include(&node, (path, overlay), &mut parts, problems);
         }
     }
     let mut named = Named::default();
@@ -470,7 +498,12 @@ impl std::str::FromStr for AnyName {
     }
 }
 
-fn include(node: &Node, main: &Path, parts: &mut Vec<Table>, problems: &mut Problems) {
+fn include(
+    node: &Node,
+    (main, overlay): (&Path, &Overlay),
+    parts: &mut Vec<Table>,
+    problems: &mut Problems,
+) {
     let Some(path) = node.read::<PathBuf>(problems) else {
         return;
     };
@@ -499,16 +532,14 @@ fn include(node: &Node, main: &Path, parts: &mut Vec<Table>, problems: &mut Prob
         if file.canonicalize().ok() == main.canonicalize().ok() {
             continue;
         }
-        if let Some(part) = read_text(&file, problems).and_then(|text| parse(&file, text, problems))
-        {
-            parts.push(part);
-        }
+        let text = read_text(&file, overlay, problems);
+        parts.extend(text.and_then(|text| parse(&file, text, problems)));
     }
 }
 
 /// Returns the TOML files of a folder, ordered by name. Hidden files are skipped, because editors
 /// create them.
-fn toml_files(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
+pub(crate) fn toml_files(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for entry in std::fs::read_dir(folder)? {
         let path = entry?.path();

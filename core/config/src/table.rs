@@ -278,6 +278,7 @@ impl Table {
         Problem::error(format!("{key:?} is missing"))
             .at(&self.source, self.head(), format!("{key:?} belongs here"))
             .help(format!("add {key} = …: {why}"))
+            .about(key)
     }
 
     /// Reads one of several words; any other is reported with a suggestion.
@@ -409,6 +410,7 @@ impl Table {
             Some(entry) => entry.node.problem(message, label),
             None => Problem::error(message).at(&self.source, self.head(), label),
         }
+        .about(key)
     }
 
     /// Returns the location of the table: file and line.

@@ -3,6 +3,7 @@
 
 pub mod response;
 mod state;
+pub mod trial;
 
 use std::{
     fs::File,
@@ -26,8 +27,8 @@ use tokio::{
 
 pub use state::{HalfHour, StateWord};
 
-/// Maximum size of a request, in bytes.
-pub const MAX_REQUEST: u64 = 1024 * 1024;
+/// Maximum size of a request, in bytes: configuration files of a trial.
+pub const MAX_REQUEST: u64 = 64 * 1024 * 1024;
 /// Maximum size of a response, in bytes: ten times that of the status of ten thousand monitors.
 const MAX_RESPONSE: u64 = 256 * 1024 * 1024;
 /// How long a conversation may take.
@@ -156,6 +157,8 @@ pub enum Request {
     Seal,
     /// Reloads the configuration.
     Reload,
+    /// Tests a monitor with settings that are not saved; see [`trial`].
+    Try(Box<trial::TrialRequest>),
 }
 
 /// A change made in the web console, as its audit log has it.
@@ -292,21 +295,9 @@ pub async fn ask_within<T: DeserializeOwned>(
     request: &Request,
     patience: Duration,
 ) -> Result<T, ControlError> {
-    let folder = folder(config);
     let broken = |error: &dyn std::fmt::Display| ControlError::Broken(error.to_string());
     let conversation = async {
-        let unreachable = |error: std::io::Error| {
-            let (site, folder, reason) =
-                (config.site.to_string(), folder.clone(), error.to_string());
-            match error.kind() {
-                std::io::ErrorKind::PermissionDenied => {
-                    ControlError::NotAllowed { site, folder, reason }
-                }
-                _ => ControlError::NotRunning { site, folder, reason },
-            }
-        };
-        let (_open, path) = socket(&folder).map_err(unreachable)?;
-        let mut stream = UnixStream::connect(path).await.map_err(unreachable)?;
+        let mut stream = connect(config).await?;
         let mut line = serde_json::to_vec(request).map_err(|error| broken(&error))?;
         line.push(b'\n');
         stream.write_all(&line).await.map_err(|error| broken(&error))?;
@@ -318,6 +309,22 @@ pub async fn ask_within<T: DeserializeOwned>(
         .await
         .unwrap_or_else(|_| Err(ControlError::Silent(Micros::from(patience))))?;
     read(&answer)
+}
+
+/// Connects to the running probe.
+async fn connect(config: &Config) -> Result<UnixStream, ControlError> {
+    let folder = folder(config);
+    let unreachable = |error: std::io::Error| {
+        let (site, folder, reason) = (config.site.to_string(), folder.clone(), error.to_string());
+        match error.kind() {
+            std::io::ErrorKind::PermissionDenied => {
+                ControlError::NotAllowed { site, folder, reason }
+            }
+            _ => ControlError::NotRunning { site, folder, reason },
+        }
+    };
+    let (_open, path) = socket(&folder).map_err(unreachable)?;
+    UnixStream::connect(path).await.map_err(unreachable)
 }
 
 /// Reads a response.

@@ -135,7 +135,8 @@ fn note_end(name: &str, day: Option<String>, global: &Global) -> Result<(), Fail
             oauth.remove("sign_in_expires");
         }
     }
-    edit.save().map(|_| ())
+    edit.save()?;
+    Ok(())
 }
 
 #[cfg(test)]

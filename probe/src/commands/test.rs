@@ -4,13 +4,13 @@ use std::{fmt::Write as _, io::Write as _, process::ExitCode, sync::Arc};
 
 use mailqos_config::{Config, Kind, Monitor, nearest};
 use mailqos_lake::transcripts::Transcript;
-use mailqos_mail::remedy;
-use mailqos_model::{Micros, Outcome, RoundTrip, Sample, Stage};
+use mailqos_model::{Micros, Outcome, RoundTrip};
 
 use super::{Failure, Global, run::stop_signal, terminal, write_out};
 use crate::{
     record::{RecordError, Recorder},
     tester::{Arrival, Part, Phase, TestResult, Tester, Timeline},
+    verdict::{verdict, what_to_do},
 };
 
 #[derive(Debug, clap::Args)]
@@ -200,32 +200,6 @@ fn explanation(arrival: &Arrival, error: Option<Micros>) -> String {
     text
 }
 
-/// Returns the likely remedy for a failed test, if there is one.
-pub(super) fn what_to_do(kind: &Kind, stage: Option<Stage>, error: Option<&str>) -> Option<String> {
-    let (stage, error) = (stage?, error?);
-    remedy(stage, error, kind.endpoint(stage)).map(|remedy| format!("→ {remedy}"))
-}
-
-fn verdict(sample: &Sample, kind: &Kind) -> String {
-    let mut text = sample.outcome.to_string();
-    if let Some(stage) = sample.stage {
-        let _ = write!(text, " at {stage}");
-        if stage != Stage::Bounced {
-            let _ = write!(text, " ({})", kind.endpoint(stage).place());
-        }
-    }
-    if let (Some(round_trip), Some(longest)) = (RoundTrip::of(sample), kind.max_round_trip()) {
-        let _ = write!(text, ": round trip {round_trip}, max {longest}");
-    }
-    if let Some(error) = &sample.error {
-        let _ = write!(text, ": {error}");
-    }
-    if sample.is_provisional() {
-        text.push_str(" (may still arrive)");
-    }
-    text
-}
-
 fn end_of(timeline: &Timeline) -> Micros {
     timeline
         .phases
@@ -263,7 +237,7 @@ fn milliseconds(duration: Micros) -> String {
 
 #[cfg(test)]
 mod tests {
-    use mailqos_model::{Stage, UtcMicros};
+    use mailqos_model::{Sample, Stage, UtcMicros};
     use proptest::prelude::*;
 
     use super::*;

@@ -6,7 +6,8 @@ use clap::ValueEnum;
 use mailqos_lake::transcripts::{Store, Transcript};
 use mailqos_model::MonitorId;
 
-use super::{Failure, Global, moment, print_line, test::what_to_do, write_out};
+use super::{Failure, Global, moment, print_line, write_out};
+use crate::verdict::what_to_do;
 
 /// Maximum distance in µs between a given time and the start of the test that it refers to.
 const NEAR: i64 = 60_000_000;

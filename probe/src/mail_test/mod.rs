@@ -189,6 +189,7 @@ impl MailTests {
                 return TestResult { sample, timeline, conversations, notes: Vec::new() };
             }
         };
+        self.base.announce_sent(Timeline::of(&sample, smtp, None, None));
         let deadline = sent.moment + options.max_round_trip;
         // In the meantime, record that the server accepted the mail. The sample follows and ends
         // that record.

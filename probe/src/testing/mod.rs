@@ -56,6 +56,7 @@ pub(crate) struct TestBase {
     starts: Mutex<HashMap<MonitorId, VecDeque<UtcMicros>>>,
     network: Network,
     stopping: watch::Sender<bool>,
+    sent: watch::Sender<Timeline>,
 }
 
 impl TestBase {
@@ -67,6 +68,7 @@ impl TestBase {
             transcripts: Arc::new(Store::new(&config)),
             starts: Mutex::default(),
             stopping: watch::Sender::new(false),
+            sent: watch::Sender::new(Timeline::default()),
             config: RwLock::new(config),
         }
     }
@@ -89,6 +91,18 @@ impl TestBase {
     /// Returns a receiver that becomes `true` when running tests must end.
     pub(crate) fn stopping(&self) -> watch::Receiver<bool> {
         self.stopping.subscribe()
+    }
+
+    /// Returns a receiver of the phases up to the moment at which a server accepts a mail.
+    pub(crate) fn sent(&self) -> watch::Receiver<Timeline> {
+        self.sent.subscribe()
+    }
+
+    /// Announces that a server has accepted a mail.
+    pub(crate) fn announce_sent(&self, timeline: Timeline) {
+        if self.sent.receiver_count() > 0 {
+            self.sent.send_replace(timeline);
+        }
     }
 
     /// Stops the running tests. Each records its current state and returns.

@@ -72,7 +72,12 @@ impl Viewer {
 
     /// Whether it sees a monitor.
     pub(crate) fn sees(&self, entry: &Entry) -> bool {
-        self.tags.as_ref().is_none_or(|tags| !tags.is_disjoint(&entry.tags))
+        self.sees_tags(&entry.tags)
+    }
+
+    /// Whether it sees monitors with these tags.
+    pub(crate) fn sees_tags(&self, found: &BTreeSet<String>) -> bool {
+        self.tags.as_ref().is_none_or(|tags| !tags.is_disjoint(found))
     }
 
     /// Whether it sees all monitors.

@@ -3,8 +3,10 @@
 pub(crate) mod account;
 pub(crate) mod alarms;
 pub(crate) mod audit;
+pub(crate) mod definition;
 pub(crate) mod maintenance;
 pub(crate) mod monitor;
+pub(crate) mod objects;
 pub(crate) mod overview;
 pub(crate) mod reports;
 pub(crate) mod rows;

@@ -116,6 +116,8 @@ pub(crate) fn show(app: &App, ask: &Ask) -> Answer {
         ("row", value(&rows::row(&entry, &locale))),
         ("facts", facts(&entry, &viewer, &locale)),
         ("period", json!(locale.period(&asked.period))),
+        ("manage", super::definition::links(app, &viewer, &entry)),
+        ("done", json!(super::definition::notice(locale.tag(), ask))),
         ("query", json!(format!("id={}&site={}", entry.id, entry.site))),
     ]);
     let board = app.keeper.board();

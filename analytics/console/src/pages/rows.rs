@@ -161,6 +161,11 @@ pub(crate) fn href(site: &str, id: &str) -> String {
     format!("/monitors/{site}/{id}")
 }
 
+/// Returns the address of the page of an object.
+pub(super) fn object_href(id: &str) -> String {
+    format!("/objects/{id}")
+}
+
 /// A notice about a probe.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Notice {

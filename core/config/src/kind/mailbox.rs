@@ -14,7 +14,7 @@ use crate::{
 const STEPS: i64 = 5;
 
 /// Returns the keys that only other kinds have.
-fn foreign_keys() -> [&'static Key; 11] {
+pub(super) fn foreign_keys() -> [&'static Key; 11] {
     [
         &MONITOR.from,
         &MONITOR.to,

@@ -43,6 +43,14 @@ pub(crate) type Read = fn(&Options, &mut Table, &mut Problems) -> Option<Kind>;
 pub(crate) const KINDS: [(&str, Read); 2] =
     [("mail-qos", mail_qos::read), ("mailbox", mailbox::read)];
 
+/// Returns the names of the keys that a kind does not have; forms don't show them.
+pub(crate) fn foreign_keys(kind: &str) -> Vec<&'static str> {
+    match kind {
+        "mailbox" => mailbox::foreign_keys().into_iter().map(|key| key.name).collect(),
+        _ => Vec::new(),
+    }
+}
+
 /// Properties of a kind that scheduling, recording, alarms and commands need.
 pub trait TestKind: Send + Sync {
     /// Returns the name in the configuration and in the column `kind`, such as `mail-qos`.

@@ -415,7 +415,8 @@ impl Answers {
             table.insert(key, value.into());
         }
         let comment = if servers.smtp.is_some() { OF_MAIL } else { OF_MAILBOX };
-        edit.add("monitor", &plan.monitor, comment, table)
+        edit.add("monitor", &plan.monitor, comment, table)?;
+        Ok(())
     }
 }
 

@@ -1,0 +1,91 @@
+//! Names of fields, kinds and choices.
+
+use super::t;
+use crate::language::text;
+
+/// Returns the name of a field.
+pub(crate) fn label(tag: &str, path: &str) -> String {
+    let known = match path {
+        "id" | "object.id" => t("Id"),
+        "name" | "object.name" => t("Display name"),
+        "object" => t("Object"),
+        "object.address" => t("Address"),
+        "tags" | "object.tags" => t("Tags"),
+        "enabled" => t("Enabled"),
+        "kind" => t("Kind"),
+        "from" => t("From"),
+        "to" => t("Mailbox address"),
+        "smtp.protocol" | "pickup.protocol" => t("Protocol"),
+        "smtp.server" => t("SMTP server"),
+        "pickup.server" => t("Pick-up server"),
+        "smtp.port" | "pickup.port" => t("Port"),
+        "smtp.tls" | "pickup.tls" => t("Encryption (TLS)"),
+        "smtp.account" | "pickup.account" => t("Account"),
+        "smtp.helo" => t("Name in EHLO"),
+        "smtp.ca_file" | "pickup.ca_file" => t("File with trusted certificates"),
+        "smtp.fingerprint" | "pickup.fingerprint" => t("Fingerprint of the certificate"),
+        "smtp.insecure" | "pickup.insecure" => t("Accept any certificate"),
+        "folders" => t("Folders"),
+        "idle" => t("Announcements of new mail (IDLE)"),
+        "precise" => t("Precise arrival"),
+        "max_round_trip" => t("Max round trip"),
+        "check_interval" => t("Check interval"),
+        "extra_pickups" => t("Extra pick-ups"),
+        "horizon" => t("Horizon"),
+        "timeout" => t("Timeout"),
+        "test_interval" => t("Test interval"),
+        "schedule" => t("Schedule"),
+        "timezone" => t("Time zone of the schedule"),
+        "retest_interval" => t("Test interval while failing"),
+        "overlap" => t("Overlapping tests"),
+        "transcripts" => t("Transcripts"),
+        "action_list" => t("Action list"),
+        "alarm_after" => t("Failed tests before an alarm"),
+        "depends_on" => t("Depends on"),
+        "message.size" => t("Size of the mail"),
+        "message.subject" => t("Subject"),
+        "message.body" => t("Text of the mail"),
+        "alarm.after_time" => t("Time of failure before an alarm"),
+        "alarm.either" => t("Either condition is enough"),
+        "alarm.clear_after" => t("Good tests before the alarm clears"),
+        "alarm.flapping" => t("Alarm on flapping"),
+        "account.name" => t("Name of the account"),
+        "account.user" => t("User name"),
+        "account.password" => t("Password"),
+        // A key that is newer than this list has its own name.
+        path => {
+            let name = path.rsplit('.').next().unwrap_or(path).replace('_', " ");
+            let mut letters = name.chars();
+            let first = letters.next().map(|letter| letter.to_uppercase().to_string());
+            return format!("{}{}", first.unwrap_or_default(), letters.as_str());
+        }
+    };
+    text(tag, known).to_owned()
+}
+
+/// Returns what a kind of test does.
+pub(crate) fn about_kind<'a>(tag: &str, kind: &'a str) -> &'a str {
+    match kind {
+        "mail-qos" => text(tag, "Sends a mail, picks it up, and measures the round trip."),
+        "mailbox" => text(tag, "Logs in to a mailbox and lists it; sends nothing."),
+        other => other,
+    }
+}
+
+/// Returns a word of the configuration as a choice.
+pub(crate) fn choice(tag: &str, path: &str, word: &str) -> String {
+    let known = match (path.rsplit('.').next().unwrap_or_default(), word) {
+        ("tls", "none") => t("None"),
+        ("tls", "implicit") => t("TLS from the first byte"),
+        ("tls", "starttls") => return "STARTTLS".to_owned(),
+        ("protocol", "graph") => return "Microsoft Graph".to_owned(),
+        ("protocol", word) => return word.to_uppercase(),
+        ("transcripts", "failed") => t("Failed tests"),
+        ("transcripts", "all") => t("All tests"),
+        ("transcripts", "none") => t("No tests"),
+        (_, "true") => t("Yes"),
+        (_, "false") => t("No"),
+        (_, word) => return word.to_owned(),
+    };
+    text(tag, known).to_owned()
+}
