@@ -16,8 +16,8 @@ use mailqos_lake::{Fetcher, LakeError, Object, RemoteError};
 
 use super::folders::{is_copy, is_day_file, unescaped};
 
-/// Size in bytes of the end of an object that is fetched first, for its footer. Larger footers are
-/// fetched at once as soon as one is known.
+/// Size in bytes of the end of an object that is fetched first, for its footer. It grows when a
+/// larger footer is found.
 const MIN_FOOTER: u64 = 16 * 1024;
 /// How often a read is repeated because the object was replaced meanwhile. A probe replaces today's
 /// file every few minutes.

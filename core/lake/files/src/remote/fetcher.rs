@@ -1,4 +1,4 @@
-//! Reads parts of objects for code that is not asynchronous: on a thread of its own, through a
+//! Reads parts of objects for code that is not asynchronous: on a separate thread, through a
 //! cache.
 
 use std::{
@@ -113,7 +113,7 @@ impl Fetcher {
         let (send, receive) = oneshot::channel();
         let remote = self.remote.clone();
         let job = async move {
-            // Nobody waits any more.
+            // The request was abandoned.
             let _ = send.send(remote.list(folder).await);
         };
         let _ = self.jobs.send(Box::pin(job));
