@@ -243,7 +243,8 @@ mod tests {
     #[test]
     fn settings_that_would_damage_a_mail_are_rejected() {
         for (text, expected) in [
-            ("size = \"1GB\"", "is not a size"),
+            ("size = \"1GB\"", "can't have 1000000000 bytes"),
+            ("size = \"1XB\"", "is not a size"),
             ("size = 200000000", "can't have 200000000 bytes"),
             ("size = 5000000000", "can't have 5000000000 bytes"),
             ("size = 5", "did you mean \"5MB\"?"),
