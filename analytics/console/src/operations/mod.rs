@@ -174,7 +174,7 @@ pub(crate) fn explain(app: &App, viewer: &Viewer, error: &ControlError, locale: 
     let age = written.and_then(|probe| probe.written_at).map(|at| UtcMicros::now() - at);
     match error {
         ControlError::NotRunning { .. } => {
-            let mut words = text(tag, "The probe does not run, so nothing was changed.").to_owned();
+            let mut words = text(tag, "The probe does not run, so nothing can be changed.").to_owned();
             if let Some(age) = age {
                 let seconds = mailqos_model::Micros::from_secs(age.0.max(0) / 1_000_000);
                 words.push(' ');
