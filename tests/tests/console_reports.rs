@@ -270,7 +270,7 @@ fn programs_make_reports_with_a_token() {
     let mut program = server.client();
     program.headers = vec![("Authorization".to_owned(), format!("Bearer {token}"))];
     let templates = program.get("/api/v1/reports/templates").json();
-    assert_eq!(templates.as_array().map(Vec::len), Some(8));
+    assert_eq!(templates.as_array().map(Vec::len), Some(9));
     let answer = program.post("/api/v1/reports", &fields);
     assert_eq!(answer.status, 202, "{}", answer.body);
     let id = answer.json()["id"].as_str().expect("an id").to_owned();

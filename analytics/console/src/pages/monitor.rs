@@ -117,7 +117,6 @@ pub(crate) fn show(app: &App, ask: &Ask) -> Answer {
         ("facts", facts(&entry, &viewer, &locale)),
         ("period", json!(locale.period(&asked.period))),
         ("manage", super::definition::links(app, &viewer, &entry)),
-        ("done", json!(super::definition::notice(locale.tag(), ask))),
         ("query", json!(format!("id={}&site={}", entry.id, entry.site))),
     ]);
     let board = app.keeper.board();
@@ -272,7 +271,7 @@ fn deeds(app: &App, ask: &Ask, entry: &Entry, locale: &Locale) -> Values {
     let done = match ask.query.text("done") {
         "acknowledged" => text(tag, "The alarm is acknowledged: reminders and escalations end."),
         "withdrawn" => text(tag, "The acknowledgement is withdrawn: reminders continue."),
-        _ => "",
+        _ => super::definition::notice(tag, ask),
     };
     let alarm = entry.alarm.as_ref().map(|alarm| format!("{}@{}", entry.id, alarm.since));
     values([

@@ -165,9 +165,8 @@ impl Jobs {
         {
             let mut inner = self.inner.0.lock().ignore_poison();
             let unfinished = || inner.jobs.values().filter(|job| !job.state.is_over());
-            if unfinished().filter(|other| other.owner.name == job.owner.name).count()
-                >= MAX_OF_USER
-            {
+            let own = |other: &&Job| other.owner.name == job.owner.name && !other.is_cancelled;
+            if unfinished().filter(own).count() >= MAX_OF_USER {
                 return Err(JobError::TooManyOfUser);
             }
             if unfinished().count() >= MAX_UNFINISHED {

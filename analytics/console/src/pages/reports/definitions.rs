@@ -191,7 +191,8 @@ pub(crate) fn send(app: &App, ask: &Ask) -> Answer {
     let stored = find(&config, ask)?;
     match ask.form.text("action") {
         "view" => {
-            let id = begin(app, &viewer, &config, &stored, choose::formats())?;
+            let back = address(&stored.slug);
+            let id = begin(app, &viewer, (&config, &stored), choose::formats(), back)?;
             Ok(respond::redirect(&format!("/reports/made/{id}")))
         }
         "save" => {
@@ -307,9 +308,9 @@ fn keep(
 fn begin(
     app: &App,
     viewer: &Viewer,
-    config: &Config,
-    stored: &Stored,
+    (config, stored): (&Config, &Stored),
     formats: Vec<String>,
+    back: String,
 ) -> Result<String, Refusal> {
     let definition =
         stored.definition.as_ref().map_err(|_| Refusal::Invalid("This definition has errors."))?;
@@ -325,12 +326,27 @@ fn begin(
         folder: PathBuf::new(),
     };
     let title = &definition.template.title;
-    app.reports.start(order, viewer.owner(), title, address(&stored.slug)).map_err(|error| {
-        match error {
-            JobError::TooManyOfUser | JobError::TooMany => Refusal::Unavailable(error.to_string()),
-            error => Refusal::Internal(format!("a report can't be begun: {error}")),
-        }
+    app.reports.start(order, viewer.owner(), title, back).map_err(|error| match error {
+        JobError::TooManyOfUser | JobError::TooMany => Refusal::Unavailable(error.to_string()),
+        error => Refusal::Internal(format!("a report can't be begun: {error}")),
     })
+}
+
+/// Begins a preview. It takes the place of earlier ones of this definition, which show a state that
+/// no longer exists.
+fn begin_preview(
+    app: &App,
+    viewer: &Viewer,
+    (config, stored): (&Config, &Stored),
+) -> Result<String, Refusal> {
+    let back = format!("{}#sections", address(&stored.slug));
+    let owner = viewer.owner();
+    for (id, job) in app.reports.of(&owner) {
+        if job.again == back && !job.state.is_over() {
+            app.reports.cancel(&id, &owner);
+        }
+    }
+    begin(app, viewer, (config, stored), vec!["html".to_owned()], back)
 }
 
 /// Adds, moves, removes or changes a section, and begins a preview.
@@ -379,7 +395,7 @@ fn change_sections(app: &App, ask: &Ask, viewer: &Viewer, stored: &Stored) -> An
     let fresh = store::find(&config, &stored.slug).map_err(io)?.ok_or(Refusal::NotFound)?;
     let to = address(&stored.slug);
     // Without a preview, the change is saved all the same.
-    match begin(app, viewer, &config, &fresh, vec!["html".to_owned()]) {
+    match begin_preview(app, viewer, (&config, &fresh)) {
         Ok(id) => Ok(respond::redirect(&format!("{to}?preview={id}#sections"))),
         Err(_) => Ok(respond::redirect(&format!("{to}#sections"))),
     }
