@@ -120,7 +120,8 @@ fn figures_of_the_half_year_are_in_the_data() {
     assert_eq!(of("signed")["dkim"]["fail"].as_u64().map(|count| count / 10), Some(8));
     assert_eq!(of("grey")["retry_delay_s"], 300.0);
     assert!(of("calm")["bounces"]["5.2.2"].as_u64() > Some(5));
-    assert_eq!(of("calm")["smtp_tls"]["TLSv1.3 unknown cipher"].as_u64(), Some(2_184));
+    // The last test is at 22:01 UTC, which is in Berlin after the end of the period.
+    assert_eq!(of("calm")["smtp_tls"]["TLSv1.3 unknown cipher"].as_u64(), Some(2_183));
     let expires = of("expired")["pickup_certificate_expires_at"].as_str().unwrap_or_default();
     assert!(expires.starts_with("2026-06-04"), "{expires}");
     // The contract's JSON is unchanged.
