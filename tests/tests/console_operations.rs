@@ -399,6 +399,7 @@ async fn maintenance_is_planned_ended_and_declared_in_the_console() {
     )];
     assert_eq!(post(&forged, "/api/v1/maintenance", &plan).status, 403);
     forged.headers.push(("X-CSRF-Token".to_owned(), admin.get("/").csrf()));
+    let plan = json!({"monitors": ["mail1"], "lasts": "1h", "name": "by-page", "reason": "disks"});
     assert_eq!(post(&forged, "/api/v1/maintenance", &plan).status, 200);
 
     assert!(probe.stop().success());
