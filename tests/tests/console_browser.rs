@@ -134,7 +134,7 @@ fn a_report_for_selected_monitors_is_viewed_and_downloaded() {
     browser.click_on("input[name=which][value=some]");
     browser.click_on("input[name=monitor][value=\"lyon/m00001\"]");
     browser.click_on("button[name=action][value=view]");
-    // The page follows the report by itself.
+    // The page shows the report as soon as it is complete.
     browser.find("iframe.report-frame");
     browser.enter_frame("iframe.report-frame");
     let text = browser.text_of("body");

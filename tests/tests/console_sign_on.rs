@@ -70,7 +70,7 @@ fn a_provider_signs_users_in_with_the_rights_of_their_groups() {
     let back = visit(&mut vera, &provider, "/monitors/lyon/m00000%3Fperiod%3Dweek");
     let answer = vera.get(&back);
     assert_eq!(answer.status, 200, "{}", answer.body);
-    // The page leads on by itself: after a redirect, browsers would not send the strict cookie.
+    // The page opens the next one: after a redirect, browsers would not send the strict cookie.
     assert!(answer.body.contains("m00000?period=week"), "{}", answer.body);
     assert_eq!(vera.get("/").keys().len(), 8, "only those of acme");
     assert_eq!(vera.get("/users").status, 404);

@@ -94,8 +94,12 @@ impl Audit {
         entry.number = log.last + 1;
         let mut line = serde_json::to_vec(&entry).map_err(io::Error::other)?;
         line.push(b'\n');
-        // What the probe does not have yet is not set aside.
-        if log.file.metadata()?.len() > MAX_FILE && log.sent == log.last {
+        if log.file.metadata()?.len() > MAX_FILE {
+            if log.sent < log.last {
+                // Without a probe on this machine, the file would grow for ever.
+                tracing::warn!("changes in the old audit log are not in the lake: no probe runs");
+                log.sent = log.last;
+            }
             let date = entry.at.to_string().replace(':', "");
             std::fs::rename(&self.path, self.path.with_file_name(format!("audit-{date}.jsonl")))?;
             log.file = append(&self.path)?;

@@ -30,6 +30,8 @@ use crate::{
 const REFRESH: Duration = Duration::from_secs(1);
 /// How often changes are sent to the probe.
 const SEND_EVERY: Duration = Duration::from_secs(5);
+/// How long to wait when no probe takes them: on some machines, none ever runs.
+const SEND_AGAIN: Duration = Duration::from_secs(60);
 /// How often the certificate is checked for changes.
 const CERTIFICATE_EVERY: u32 = 10;
 /// How often sessions are saved, so that a crash does not end them.
@@ -187,18 +189,20 @@ fn open(config: SharedConfig, options: ConsoleOptions) -> Result<App, ConsoleErr
 
 /// Sends changes from the audit log to the probe, which records them as events in the lake.
 async fn send_changes(app: Arc<App>, mut stop: watch::Receiver<bool>) {
-    let mut ticks = tokio::time::interval(SEND_EVERY);
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
-        tokio::select! {
-            _ = ticks.tick() => {}
-            _ = stop.changed() => return,
-        }
         let config = app.config();
-        tokio::select! {
-            sent = app.audit.send(&config) => if let Err(error) = sent {
-                tracing::debug!(%error, "console: changes are not in the lake yet");
+        let pause = tokio::select! {
+            sent = app.audit.send(&config) => match sent {
+                Ok(()) => SEND_EVERY,
+                Err(error) => {
+                    tracing::debug!(%error, "console: changes are not in the lake yet");
+                    SEND_AGAIN
+                }
             },
+            _ = stop.changed() => return,
+        };
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
             _ = stop.changed() => return,
         }
     }
