@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use bytes::Bytes;
+use futures_util::TryStreamExt as _;
 use object_store::{Error as StoreError, GetOptions, GetRange, ObjectStoreExt as _};
 
 use super::{MAX, Object, Remote, RemoteError, Version, refusal::Refusal};
@@ -80,8 +81,17 @@ impl Remote {
         if !is_same {
             return Err(changed());
         }
-        let bytes = found.bytes().await.map_err(|error| self.error(name, &error))?;
-        let part = Part { start, bytes };
+        // A response may be longer than the range that it states.
+        let most = usize::try_from(range.end - range.start).unwrap_or(usize::MAX);
+        let mut bytes = Vec::new();
+        let mut chunks = found.into_stream();
+        while let Some(chunk) = chunks.try_next().await.map_err(|error| self.error(name, &error))? {
+            if bytes.len() + chunk.len() > most {
+                return Ok(None);
+            }
+            bytes.extend_from_slice(&chunk);
+        }
+        let part = Part { start, bytes: bytes.into() };
         match part.get(&range) {
             Some(_) => Ok(Some(part)),
             // A store that unpacks an object counts the bytes differently than it says.
