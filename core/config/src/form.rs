@@ -25,7 +25,7 @@ pub enum Control {
     Switch,
     /// One of these words.
     Words(&'static [&'static str]),
-    /// Texts, one a line.
+    /// Texts, one per line.
     List,
     /// The name of an entry of this kind, such as `account`.
     Reference(&'static str),

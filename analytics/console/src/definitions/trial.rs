@@ -27,7 +27,7 @@ use crate::{app::Shared, http::respond};
 
 /// Trials at the same time, of all users.
 static TRIALS: Semaphore = Semaphore::const_new(8);
-/// Media type of a live trial: one JSON document a line.
+/// Media type of a live trial: one JSON document per line.
 pub(crate) const LINES: &str = "application/x-ndjson";
 /// Width of the drawing of phases, in its own unit.
 const WIDTH: f64 = 1_000.0;
