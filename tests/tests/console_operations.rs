@@ -241,13 +241,14 @@ fn local(minutes_ago: i64) -> String {
     zone.to_datetime(at).strftime("%Y-%m-%dT%H:%M:%S").to_string()
 }
 
+/// The figures of this month, or null until its first samples are sealed: on the first day of a
+/// month there are no older ones.
 fn figures(scene: &Scene) -> Value {
     let arguments =
         ["stats", "--monitor", "mail1", "--full", "--period", "current-month", "--format", "json"];
     let output = scene.setting.run("mailqos-analytics", &arguments);
-    let text = String::from_utf8(output.stdout).unwrap();
-    let rows: Value = serde_json::from_str(&text).expect(&text);
-    rows[0].clone()
+    let rows: Option<Value> = serde_json::from_slice(&output.stdout).ok();
+    rows.map_or(Value::Null, |rows| rows[0].clone())
 }
 
 /// In the mobile app of the VA (department-of-veterans-affairs/va-mobile-app#8892) the second of
