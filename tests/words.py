@@ -27,6 +27,7 @@ CLEAN = [
     "analytics/delivery/src",
     "analytics/figures/src",
     "analytics/report/src",
+    "analytics/spark/src",
     "analytics/src",
     "core/base/src",
     "core/config/src",
