@@ -5,6 +5,7 @@ use std::time::Duration;
 use mailqos_base::one_line;
 use mailqos_config::{Endpoint, TlsMode};
 use mailqos_mail::{Smtp, Wire, WireError};
+use mailqos_model::Stage;
 use mailqos_net::Trust;
 
 use crate::{Protocol, Server};
@@ -26,6 +27,8 @@ pub enum Check {
     Unusable {
         /// The reason.
         reason: String,
+        /// Whether a server answered at all.
+        answers: bool,
     },
 }
 
@@ -41,6 +44,7 @@ pub(crate) async fn check(server: &Server, trust: &Trust, step: Duration) -> Che
     if server.tls == TlsMode::None {
         return Check::Unusable {
             reason: "it offers no encryption, so no password is sent to it".to_owned(),
+            answers: false,
         };
     }
     let endpoint = Endpoint {
@@ -58,58 +62,81 @@ pub(crate) async fn check(server: &Server, trust: &Trust, step: Duration) -> Che
     };
     match result {
         Ok(tls) => Check::Usable { tls },
-        Err(reason) => Check::Unusable { reason },
+        Err(Failed { reason, answers }) => Check::Unusable { reason, answers },
     }
 }
 
-async fn smtp(endpoint: &Endpoint, step: Duration) -> Result<String, String> {
+/// Why a server can't be used, and whether it answered.
+struct Failed {
+    reason: String,
+    answers: bool,
+}
+
+impl From<WireError> for Failed {
+    fn from(error: WireError) -> Self {
+        let answers = !matches!(error, WireError::Resolve { .. } | WireError::Connect { .. });
+        Self { reason: error.to_string(), answers }
+    }
+}
+
+impl Failed {
+    /// The server answered, but not as it should.
+    fn answered(reason: impl Into<String>) -> Self {
+        Self { reason: reason.into(), answers: true }
+    }
+}
+
+async fn smtp(endpoint: &Endpoint, step: Duration) -> Result<String, Failed> {
     let mut smtp = Smtp::new(endpoint, step);
     smtp.limit(step);
-    smtp.open().await.map_err(|error| error.to_string())?;
+    smtp.open().await.map_err(|error| Failed {
+        reason: error.to_string(),
+        answers: error.stage != Stage::SmtpConnect,
+    })?;
     let session = smtp.tls();
     smtp.quit();
     session
         .map(|session| session.version.to_string())
-        .ok_or_else(|| "the connection is not encrypted".to_owned())
+        .ok_or_else(|| Failed::answered("the connection is not encrypted"))
 }
 
 async fn mailbox(
     protocol: Protocol,
     endpoint: &Endpoint,
     step: Duration,
-) -> Result<String, String> {
-    let broken = |error: WireError| error.to_string();
-    let mut wire = Wire::connect(endpoint, step).await.map_err(broken)?;
+) -> Result<String, Failed> {
+    let mut wire = Wire::connect(endpoint, step).await?;
     wire.limit(step);
     wire.begin(step, MAX_REPLY);
-    let greeting = wire.line(MAX_REPLY).await.map_err(broken)?;
+    let greeting = wire.line(MAX_REPLY).await?;
     let good = match protocol {
         Protocol::Imap => greeting.starts_with(b"* OK") || greeting.starts_with(b"* PREAUTH"),
         _ => greeting.starts_with(b"+OK"),
     };
     if !good {
         let text = one_line(&String::from_utf8_lossy(&greeting), &[]);
-        return Err(format!("it does not answer as an {} server: {text}", protocol.title()));
+        let reason = format!("it does not answer as an {} server: {text}", protocol.title());
+        return Err(Failed::answered(reason));
     }
     if endpoint.tls == TlsMode::StartTls {
         upgrade(protocol, &mut wire, step).await?;
-        wire.upgrade(&endpoint.trust).await.map_err(broken)?;
+        wire.upgrade(&endpoint.trust).await?;
     }
     let version = wire.tls().map(|session| session.version.to_string());
     wire.close().await;
-    version.ok_or_else(|| "the connection is not encrypted".to_owned())
+    version.ok_or_else(|| Failed::answered("the connection is not encrypted"))
 }
 
 /// Asks for TLS (RFC 9051, section 6.2.1; RFC 2595, section 4).
-async fn upgrade(protocol: Protocol, wire: &mut Wire, step: Duration) -> Result<(), String> {
+async fn upgrade(protocol: Protocol, wire: &mut Wire, step: Duration) -> Result<(), Failed> {
     let (command, agreed): (&[u8], &[u8]) = match protocol {
         Protocol::Imap => (b"a1 STARTTLS\r\n", b"a1 OK"),
         _ => (b"STLS\r\n", b"+OK"),
     };
     wire.begin(step, MAX_REPLY);
-    wire.send(command).await.map_err(|error| error.to_string())?;
+    wire.send(command).await?;
     loop {
-        let line = wire.line(MAX_REPLY).await.map_err(|error| error.to_string())?;
+        let line = wire.line(MAX_REPLY).await?;
         let begins = |prefix: &[u8]| {
             line.len() >= prefix.len() && line[..prefix.len()].eq_ignore_ascii_case(prefix)
         };
@@ -118,7 +145,7 @@ async fn upgrade(protocol: Protocol, wire: &mut Wire, step: Duration) -> Result<
         }
         // Untagged responses may come in between.
         if !(protocol == Protocol::Imap && line.starts_with(b"* ")) {
-            return Err("it does not offer STARTTLS".to_owned());
+            return Err(Failed::answered("it does not offer STARTTLS"));
         }
     }
 }

@@ -141,7 +141,7 @@ impl Discovery {
             let smtp = (sends && !usable(Protocol::Smtp)).then_some("SMTP");
             let missing: Vec<&str> = smtp.into_iter().chain(mailbox).collect();
             let reasons = self.candidates.iter().filter_map(|candidate| match &candidate.check {
-                Check::Unusable { reason } => Some(format!("{}: {reason}", candidate.server)),
+                Check::Unusable { reason, .. } => Some(format!("{}: {reason}", candidate.server)),
                 _ => None,
             });
             let reasons: Vec<String> = reasons.take(MAX_REASONS).collect();

@@ -267,8 +267,18 @@ pub async fn discover(address: &MailAddress, options: &Options) -> Result<Discov
         .filter(|guess| !discovery.candidates.iter().any(|known| known.server == guess.server))
         .collect();
     try_all(&mut guesses, &trust).await;
-    // Of names that are not published, only those that lead to a server are of interest.
-    discovery.candidates.extend(guesses.into_iter().filter(|guess| guess.check.is_usable()));
+    // Of names that are not published, only those that lead to a server are of interest. One that
+    // can't be used explains why there is none, for example a certificate for the hoster's name.
+    let is_found = |protocol| {
+        guesses.iter().any(|guess| guess.server.protocol == protocol && guess.check.is_usable())
+    };
+    let found = [Protocol::Smtp, Protocol::Imap, Protocol::Pop3].map(|it| (it, is_found(it)));
+    discovery.candidates.extend(guesses.into_iter().filter(|guess| match &guess.check {
+        Check::Unusable { answers, .. } => {
+            *answers && found.contains(&(guess.server.protocol, false))
+        }
+        check => check.is_usable(),
+    }));
     discovery.sort();
     Ok(discovery)
 }
@@ -279,6 +289,7 @@ async fn try_all(candidates: &mut [Candidate], trust: &Trust) {
         let checking = check::check(&candidate.server, trust, TRYING);
         candidate.check = timeout(TRYING, checking).await.unwrap_or_else(|_| Check::Unusable {
             reason: format!("no answer within {} s", TRYING.as_secs()),
+            answers: false,
         });
     });
     join_all(tried).await;

@@ -115,6 +115,16 @@ pub(crate) async fn run(dns: &Dns, address: &MailAddress, options: &Options) -> 
     }
 }
 
+/// Returns the encryption of a well-known port. Zones name a port under the other label, such as
+/// `_submission._tcp … 465` (vedetta-com/caesonia#248).
+fn usual_tls(port: u16, label: TlsMode) -> TlsMode {
+    match port {
+        465 | 993 | 995 => TlsMode::Implicit,
+        587 | 143 | 110 => TlsMode::StartTls,
+        _ => label,
+    }
+}
+
 /// The two usual ports of a protocol at a host.
 fn guess(host: &str, protocol: Protocol) -> [Candidate; 2] {
     let ports = match protocol {
@@ -261,7 +271,12 @@ impl Notes<'_> {
                 Standing::Foreign
             };
             self.add(Candidate {
-                server: Server { protocol, host, port: service.port, tls },
+                server: Server {
+                    protocol,
+                    host,
+                    port: service.port,
+                    tls: usual_tls(service.port, tls),
+                },
                 source: Source::Service(owner.to_owned()),
                 standing,
                 user: None,

@@ -165,7 +165,7 @@ pub(super) fn describe(found: &Discovery) -> Vec<String> {
 fn describe_server(candidate: &Candidate) -> String {
     let (mark, result) = match &candidate.check {
         Check::Usable { tls } => ("✓", format!("answers with {tls}, and its certificate matches")),
-        Check::Unusable { reason } => ("✗", reason.clone()),
+        Check::Unusable { reason, .. } => ("✗", reason.clone()),
         Check::NotTried => ("–", "not tried".to_owned()),
     };
     let foreign = match candidate.standing {
@@ -200,7 +200,7 @@ fn json(found: &Discovery, choice: Option<&Choice<'_>>) -> serde_json::Value {
         .iter()
         .map(|candidate| {
             let reason = match &candidate.check {
-                Check::Unusable { reason } => Some(reason.as_str()),
+                Check::Unusable { reason, .. } => Some(reason.as_str()),
                 Check::Usable { .. } | Check::NotTried => None,
             };
             serde_json::json!({

@@ -23,16 +23,22 @@ pub enum Certificate {
     Expired,
     /// Like the good one, but it expires the day after tomorrow.
     Expiring,
+    /// Signed by the authority, for all names below `mailqos.test`.
+    Domain,
+    /// Signed by the authority, for `mail.mailqos.test` only.
+    MailHost,
     /// Self-signed, as most tools create certificates (basic constraints CA:TRUE).
     SelfSigned,
 }
 
-const ALL: [Certificate; 6] = [
+const ALL: [Certificate; 8] = [
     Certificate::Good,
     Certificate::Untrusted,
     Certificate::WrongName,
     Certificate::Expired,
     Certificate::Expiring,
+    Certificate::Domain,
+    Certificate::MailHost,
     Certificate::SelfSigned,
 ];
 
@@ -106,6 +112,8 @@ fn issue(
 ) -> (String, Arc<ServerConfig>) {
     let names: &[&str] = match kind {
         Certificate::WrongName => &["other.example.net"],
+        Certificate::Domain => &["*.mailqos.test"],
+        Certificate::MailHost => &["mail.mailqos.test"],
         _ => &["localhost", "127.0.0.1", "::1"],
     };
     issue_for(kind, names, issuer)
