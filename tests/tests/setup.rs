@@ -362,6 +362,15 @@ fn explicit_settings_override_the_provider() {
     for (arguments, missing) in [
         (&microsoft[..2], "--tenant"),
         (&microsoft[..4], "--client-id"),
+        (&microsoft[..4], "https://entra.microsoft.com, App registrations"),
+        (
+            &["--preset", "microsoft-365", "--login", "sign-in", "--protocol", "imap"],
+            "allow public client flows",
+        ),
+        (
+            &["--preset", "google-workspace", "--login", "sign-in", "--protocol", "imap"],
+            "https://console.cloud.google.com/auth/clients",
+        ),
         (&microsoft[..6], "--client-secret-env"),
         (&google[..8], "--refresh-token-env"),
         (&["--preset", "gmail"], "google-workspace"),

@@ -200,6 +200,13 @@ async fn a_sign_in_that_fails_is_explained_and_nothing_is_written() {
     let (done, said) = init.end().await;
     assert!(!done && said.contains("no refresh token"), "{said}");
     scene.assert_untouched(&said);
+    // The provider takes polling for an endless loop.
+    let scene = Scene::new(OAuthOptions { sees_loop: true, ..OAuthOptions::default() }).await;
+    let mut init = scene.init(ANNA, &[]);
+    let code = init.code().await;
+    scene.oauth.enter_code(&code, Decision::Approve(ANNA.to_owned()));
+    let (done, said) = init.end().await;
+    assert!(done, "{said}");
     // A client that the provider does not know, and one that must have a secret.
     let scene =
         Scene::new(OAuthOptions { client_id: "other".to_owned(), ..OAuthOptions::default() });

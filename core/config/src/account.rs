@@ -273,6 +273,12 @@ pub(super) fn read(
                     }
                     let proxy = proxy.clone();
                     let user = user.clone().unwrap_or_default();
+                    if oauth.service_account.is_some() && is_personal_gmail(&user) {
+                        let text = "a service account can't open a personal mailbox of Gmail";
+                        let help = "only domains of Google Workspace can delegate access; sign in \
+                                    with a refresh_token, or use an app password";
+                        problems.push(table.problem(&ACCOUNT.user, text, "here").help(help));
+                    }
                     Login::OAuth(Box::new(OAuthOptions { proxy, user, ..oauth }))
                 })
         }
@@ -319,6 +325,13 @@ pub(super) fn read(
     }
     table.finish(problems);
     Some(Account { user: user?, domain, login: login?, mechanisms })
+}
+
+/// Returns whether a mailbox is a personal one of Gmail, whose domain has no administrator who could
+/// delegate access to a service account (jstedfast/MailKit#742).
+fn is_personal_gmail(user: &str) -> bool {
+    let domain = user.rsplit_once('@').map(|(_, domain)| domain.to_ascii_lowercase());
+    matches!(domain.as_deref(), Some("gmail.com" | "googlemail.com"))
 }
 
 /// Reads the SASL mechanisms that an account may use.
@@ -649,6 +662,18 @@ mod tests {
         std::fs::write(kept, "").expect("write");
         let secrets: Vec<_> = config.secrets().into_iter().map(|(what, _)| what).collect();
         assert_eq!(secrets, ["refresh_token of account a"]);
+    }
+
+    /// jstedfast/MailKit#742, Eagnir/GmailNotify-PubSub-GCP#3
+    #[test]
+    fn a_service_account_can_not_open_a_personal_mailbox() {
+        let of = |user: &str| {
+            let oauth =
+                "oauth = { preset = \"google-workspace\", service_account = { file = \"k\" } }";
+            account(&format!("user = \"{user}\"\n{oauth}")).1
+        };
+        assert!(of("anna@Gmail.com").contains("personal mailbox of Gmail"));
+        assert_eq!(of("anna@example.com"), "");
     }
 
     #[test]

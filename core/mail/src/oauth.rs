@@ -501,74 +501,85 @@ fn explain(error: Failure, place: &Place, secrets: &[Secret]) -> TokenError {
     }
 }
 
+/// Error numbers of Microsoft Entra, and what they mean.
+const NUMBERS: [(&str, &str); 24] = [
+    (
+        "AADSTS7000222",
+        "the client secret has expired: create a new one in Microsoft Entra (App registrations, \
+         Certificates & secrets)",
+    ),
+    (
+        "AADSTS700027",
+        "the certificate is not registered with the application, or has expired: upload it in Microsoft Entra \
+         (App registrations, Certificates & secrets)",
+    ),
+    ("AADSTS700024", "the clock of this machine is wrong, or the federated token has expired"),
+    (
+        "AADSTS700213",
+        "the application has no federated credential with this subject: compare issuer, subject and audience",
+    ),
+    (
+        "AADSTS70021",
+        "the application has no federated credential for this token: compare issuer, subject and audience",
+    ),
+    (
+        "AADSTS500011",
+        "the tenant does not know the service that scope names: check scope and cloud",
+    ),
+    ("AADSTS7000215", "the client secret is wrong: use its value, not its id"),
+    ("AADSTS700016", "the tenant does not know the application: check client_id and tenant"),
+    ("AADSTS90002", "there is no such tenant"),
+    ("AADSTS900023", "there is no such tenant"),
+    ("AADSTS65001", "the application's permissions lack consent: an administrator must grant it"),
+    ("AADSTS70011", "the scope is wrong"),
+    ("AADSTS1002012", "with client credentials, scope must end in /.default"),
+    (
+        "AADSTS700082",
+        "the refresh token has expired because it was not used for too long: sign in again and store the \
+         new one",
+    ),
+    (
+        "AADSTS50173",
+        "the refresh token was revoked, for example by a password change: sign in again and store the new \
+         one",
+    ),
+    (
+        "AADSTS50076",
+        "the tenant requires a second factor: sign in again and store the new refresh token",
+    ),
+    // simonrob/email-oauth2-proxy#181
+    (
+        "AADSTS70043",
+        "a Conditional Access policy of the tenant limits how long a sign-in lasts: sign in again, exclude \
+         this user from the policy, or use an application with its own credentials",
+    ),
+    // mguessan/davmail#184
+    (
+        "AADSTS7000218",
+        "the application is not a public client, so it needs a secret: allow public client flows in Microsoft \
+         Entra (App registrations, Authentication), or set client_secret",
+    ),
+    ("AADSTS53003", "a Conditional Access policy of the tenant blocks the sign-in"),
+    ("AADSTS50057", "the account is disabled"),
+    // simonrob/email-oauth2-proxy#363
+    (
+        "AADSTS700025",
+        "the application is a public client, which has no secret: remove client_secret and certificate, or \
+         disable public client flows in Microsoft Entra (App registrations, Authentication)",
+    ),
+    // s1t5/mail-archiver#478
+    (
+        "AADSTS9002331",
+        "the application is for personal Microsoft accounts only: set tenant = \"consumers\"",
+    ),
+    // Reported as invalid_grant (simonrob/email-oauth2-proxy#123), although the token is valid.
+    ("AADSTS90033", "a temporary failure of Microsoft Entra; nothing needs to be changed"),
+    ("AADSTS90055", "Microsoft Entra is asked too often; nothing needs to be changed"),
+];
+
 /// Explains errors of token servers, with the remedy: those of Microsoft Entra by their numbers,
 /// others by name.
 pub(super) fn meaning(code: &str, said: &str) -> Option<&'static str> {
-    const NUMBERS: [(&str, &str); 22] = [
-        (
-            "AADSTS7000222",
-            "the client secret has expired: create a new one in Microsoft Entra (App registrations, \
-             Certificates & secrets)",
-        ),
-        (
-            "AADSTS700027",
-            "the certificate is not registered with the application, or has expired: upload it in Microsoft Entra \
-             (App registrations, Certificates & secrets)",
-        ),
-        ("AADSTS700024", "the clock of this machine is wrong, or the federated token has expired"),
-        (
-            "AADSTS700213",
-            "the application has no federated credential with this subject: compare issuer, subject and audience",
-        ),
-        (
-            "AADSTS70021",
-            "the application has no federated credential for this token: compare issuer, subject and audience",
-        ),
-        (
-            "AADSTS500011",
-            "the tenant does not know the service that scope names: check scope and cloud",
-        ),
-        ("AADSTS7000215", "the client secret is wrong: use its value, not its id"),
-        ("AADSTS700016", "the tenant does not know the application: check client_id and tenant"),
-        ("AADSTS90002", "there is no such tenant"),
-        ("AADSTS900023", "there is no such tenant"),
-        (
-            "AADSTS65001",
-            "the application's permissions lack consent: an administrator must grant it",
-        ),
-        ("AADSTS70011", "the scope is wrong"),
-        ("AADSTS1002012", "with client credentials, scope must end in /.default"),
-        (
-            "AADSTS700082",
-            "the refresh token has expired because it was not used for too long: sign in again and store the \
-             new one",
-        ),
-        (
-            "AADSTS50173",
-            "the refresh token was revoked, for example by a password change: sign in again and store the new \
-             one",
-        ),
-        (
-            "AADSTS50076",
-            "the tenant requires a second factor: sign in again and store the new refresh token",
-        ),
-        ("AADSTS53003", "a Conditional Access policy of the tenant blocks the sign-in"),
-        ("AADSTS50057", "the account is disabled"),
-        // simonrob/email-oauth2-proxy#363
-        (
-            "AADSTS700025",
-            "the application is a public client, which has no secret: remove client_secret and certificate, or \
-             disable public client flows in Microsoft Entra (App registrations, Authentication)",
-        ),
-        // s1t5/mail-archiver#478
-        (
-            "AADSTS9002331",
-            "the application is for personal Microsoft accounts only: set tenant = \"consumers\"",
-        ),
-        // Reported as invalid_grant (simonrob/email-oauth2-proxy#123), although the token is valid.
-        ("AADSTS90033", "a temporary failure of Microsoft Entra; nothing needs to be changed"),
-        ("AADSTS90055", "Microsoft Entra is asked too often; nothing needs to be changed"),
-    ];
     let number = |number: &str| {
         said.match_indices(number).any(|(at, _)| {
             let after = said.as_bytes().get(at + number.len());
@@ -671,6 +682,18 @@ mod tests {
                 "invalid_grant",
                 "AADSTS700082: The refresh token has expired due to inactivity.",
                 "was not used for too long",
+            ),
+            (
+                "invalid_grant",
+                "AADSTS70043: The refresh token has expired or is invalid due to sign-in frequency checks by \
+                 conditional access.",
+                "exclude this user from the policy",
+            ),
+            (
+                "invalid_client",
+                "AADSTS7000218: The request body must contain the following parameter: 'client_assertion' or \
+                 'client_secret'.",
+                "allow public client flows",
             ),
             ("unheard_of", "why not", "(unheard_of): why not"),
         ] {

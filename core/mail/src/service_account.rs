@@ -147,6 +147,7 @@ mod tests {
 
     #[test]
     fn errors_of_google_are_explained() {
+        // googleapis/google-api-php-client#1379, n8n-io/n8n#17465
         let said = "Client is unauthorized to retrieve access tokens using this method, or client not authorized \
             for any of the scopes requested.";
         assert!(meaning(said).is_some_and(|text| text.contains("Domain-wide delegation")));

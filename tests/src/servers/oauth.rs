@@ -68,6 +68,9 @@ pub struct OAuthOptions {
     /// Whether expired device codes stay `authorization_pending`, as in
     /// spring-projects/spring-authorization-server#1556.
     pub forgets_expiry: bool,
+    /// Whether the first request for a device code's token is taken for an endless loop, as in
+    /// AzureAD/microsoft-authentication-library-for-dotnet#1495.
+    pub sees_loop: bool,
     /// Whether a refresh token is issued; Google omits it if the person had consented before.
     pub gives_refresh_token: bool,
 }
@@ -81,6 +84,7 @@ impl Default for OAuthOptions {
             interval: 1,
             lifetime: None,
             forgets_expiry: false,
+            sees_loop: false,
             gives_refresh_token: true,
         }
     }
@@ -199,7 +203,7 @@ impl OAuthServer {
     /// Enters the code of a device and decides about it.
     ///
     /// # Panics
-    /// When there is no such code.
+    /// There is no such code.
     pub fn enter_code(&self, user_code: &str, decision: Decision) {
         let mut state = lock(&self.shared.state);
         let mut devices = state.devices.values_mut();
@@ -215,7 +219,7 @@ impl OAuthServer {
     /// Registers a service account with delegation for these users; returns its key file.
     ///
     /// # Panics
-    /// When the key that comes with the source can't be read.
+    /// The key that comes with the source can't be read.
     pub fn service_account(&self, email: &str, users: &[&str]) -> String {
         let der = PrivatePkcs8KeyDer::from_pem_slice(KEY.as_bytes()).expect("a key");
         let key = RsaKeyPair::from_pkcs8(der.secret_pkcs8_der()).expect("an RSA key");
@@ -455,7 +459,10 @@ impl Shared {
             device.polled_at = Some(now);
             return refused("slow_down", "");
         }
-        device.polled_at = Some(now);
+        let is_first = device.polled_at.replace(now).is_none();
+        if is_first && self.options.sees_loop {
+            return refused("invalid_request", "AADSTS50196");
+        }
         let (decision, scope) = (device.decision.clone(), device.scope.clone());
         match decision {
             None => refused("authorization_pending", "AADSTS70016"),

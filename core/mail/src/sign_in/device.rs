@@ -82,6 +82,9 @@ impl SignIn {
                 // GitHub and others ask for it even of clients that keep to the interval
                 // (octokit/auth-oauth-device.js#334).
                 "slow_down" => interval = (interval + SLOWER).min(MAX_INTERVAL),
+                // Microsoft Entra takes polling for an endless loop, although the person is still
+                // typing (AzureAD/microsoft-authentication-library-for-dotnet#1495).
+                _ if refusal.is_loop() => interval = (interval + SLOWER).min(MAX_INTERVAL),
                 "expired_token" | "code_expired" => return Err(SignInError::Expired),
                 // The second is Microsoft's.
                 "access_denied" | "authorization_declined" => return Err(SignInError::Declined),

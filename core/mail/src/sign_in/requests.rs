@@ -60,6 +60,13 @@ pub(super) struct Refusal {
     text: String,
 }
 
+impl Refusal {
+    /// Returns whether the server ended the request only because there were too many.
+    pub(super) fn is_loop(&self) -> bool {
+        self.text.contains("AADSTS50196")
+    }
+}
+
 impl From<Refusal> for SignInError {
     fn from(refusal: Refusal) -> Self {
         const NUMBERS: [(&str, &str); 8] = [

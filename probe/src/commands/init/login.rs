@@ -26,6 +26,19 @@ use crate::commands::{
 /// (<https://learn.microsoft.com/graph/outlook-share-messages-folders>).
 const SHARED_SCOPE: &str = "https://graph.microsoft.com/Mail.ReadWrite.Shared \
     https://graph.microsoft.com/Mail.Send.Shared offline_access";
+/// How to get an application's id for Microsoft 365
+/// (<https://learn.microsoft.com/entra/identity-platform/quickstart-register-app>).
+const MICROSOFT_STEPS: &str = "\
+    To get an id, open https://entra.microsoft.com, App registrations, New registration: enter any name, \
+    keep \"this organizational directory only\", register, and copy the \"Application (client) ID\". \
+    For a sign-in, also open Authentication and allow public client flows; for unattended use, add a \
+    certificate or a client secret. One id serves all mailboxes of the organisation";
+/// The same for Google (<https://developers.google.com/workspace/guides/create-credentials>).
+const GOOGLE_STEPS: &str = "\
+    To get an id, open https://console.cloud.google.com/auth/clients in a project of your organisation, \
+    Create client: choose the type \"Desktop app\", and copy the client id and the client secret \
+    (--client-secret-file). Set the audience to \"Internal\", because sign-ins of apps in testing end \
+    after seven days. One id serves all mailboxes of the organisation";
 /// Prompt for the password.
 pub(super) const PASSWORD: &str = "Mailbox password";
 
@@ -387,12 +400,32 @@ impl Application {
         if let Some(path) = self.ca_file.as_ref().filter(|_| has_own_server) {
             pairs.push(("ca_file", path.display().to_string().into()));
         }
+        self.explain_client(prompter)?;
         let built_in = self.preset.and_then(|preset| built_in_client(preset.word));
         let what = "Application (client) id";
         let id = self.client_id.clone();
         let client_id = prompter.text(id, what, "--client-id", built_in, is_word)?;
         pairs.push(("client_id", client_id.into()));
         Ok(pairs)
+    }
+
+    /// Explains where the application's id comes from, if it is neither given nor built in.
+    ///
+    /// # Errors
+    /// It is missing, and there are no prompts.
+    fn explain_client(&self, prompter: Prompter) -> Result<(), Failure> {
+        let Some(preset) = self.preset.filter(|_| self.client_id.is_none()) else { return Ok(()) };
+        if built_in_client(preset.word).is_some() {
+            return Ok(());
+        }
+        let steps = if self.is_microsoft() { MICROSOFT_STEPS } else { GOOGLE_STEPS };
+        if !prompter.ask {
+            return Err(Failure::Usage(format!(
+                "the application (client) id is missing; set it with --client-id. {steps}"
+            )));
+        }
+        let _ = writeln!(std::io::stderr(), "{steps}");
+        Ok(())
     }
 
     /// Returns the value for the configuration, without a sign-in.
