@@ -112,6 +112,7 @@ impl Hooks {
 async fn serve(mut stream: TcpStream, shared: Arc<Shared>) -> Option<()> {
     let request = Request::read(&mut stream, &mut Vec::new()).await.ok()??;
     let manner = *lock(&shared.manner);
+    let target = request.line.clone();
     lock(&shared.taken).push(Hook {
         accepted: matches!(manner, Manner::Status(200..300)),
         line: request.line,
@@ -120,8 +121,12 @@ async fn serve(mut stream: TcpStream, shared: Arc<Shared>) -> Option<()> {
     });
     match manner {
         Manner::Status(status) => {
+            // Uptime Kuma confirms each heartbeat; other services accept any text.
+            let is_push = target.contains("/api/push/") && (200..300).contains(&status);
+            let body = if is_push { "{\"ok\":true}" } else { "as told" };
             let answer = format!(
-                "HTTP/1.1 {status} As Told\r\nContent-Length: 7\r\nConnection: close\r\n\r\nas told"
+                "HTTP/1.1 {status} As Told\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+                body.len()
             );
             stream.write_all(answer.as_bytes()).await.ok()
         }

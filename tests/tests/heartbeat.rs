@@ -69,3 +69,34 @@ async fn heartbeats_are_sent_while_the_probe_works_and_an_alarm_reaches_someone(
     let log = probe.log();
     assert!(log.contains("heartbeat stopped") && !log.contains(TOKEN), "{log}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn report_schedules_send_their_own_heartbeats_while_all_definitions_are_valid() {
+    const TOKEN: &str = "t0k3n-of-the-schedules";
+    let watcher = Hooks::start(Manner::Status(200)).await.unwrap();
+    let mut setting = Setting::new("watched");
+    let url = watcher.url(&format!("/api/push/{TOKEN}"));
+    write_private(&setting.path("heartbeat.url"), &url);
+    setting.add(
+        "[delivery]\nheartbeat = { url = { file = \"heartbeat.url\" }, every = \"10s\", timeout = \"2s\" }",
+    );
+    let definitions = setting.path("reports");
+    std::fs::create_dir_all(&definitions).unwrap();
+    let definition = definitions.join("weekly.toml");
+    let valid =
+        "template = \"executive-summary\"\nperiod = \"last-week\"\n[schedule]\nevery = \"week\"\n";
+    std::fs::write(&definition, valid).unwrap();
+    let schedules = setting.start(setting.command("mailqos-analytics").arg("schedule"));
+    let beats = |status: &str| {
+        let is = |line: &str| line.contains(TOKEN) && line.contains(status);
+        watcher.accepted().iter().filter(|hook| is(&hook.line)).count()
+    };
+    until("a heartbeat", || beats("status=up") > 0).await;
+    std::fs::write(&definition, valid.replace("executive-summary", "no-such-template")).unwrap();
+    until("a failure to be reported", || beats("status=down") > 0).await;
+    std::fs::write(&definition, valid).unwrap();
+    let before = beats("status=up");
+    until("heartbeats again", || beats("status=up") > before).await;
+    let log = schedules.log();
+    assert!(log.contains("heartbeat stopped") && !log.contains(TOKEN), "{log}");
+}

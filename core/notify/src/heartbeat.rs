@@ -80,7 +80,7 @@ pub async fn send_heartbeat(
     let response = http::send(&request, &heartbeat.trust, deadline, MAX_RESPONSE)
         .await
         .map_err(|error| one_line(&error.to_string(), &secrets))?;
-    judge(&response, &secrets).map(|()| Beaten::Accepted)
+    judge(service, &response, &secrets).map(|()| Beaten::Accepted)
 }
 
 /// Returns method, address and content of a request; `None` if the service does not accept
@@ -166,17 +166,26 @@ fn secret_parts(url: &Secret) -> Vec<Secret> {
         .collect()
 }
 
-/// Only a success that is not contradicted by its content is an acceptance.
-fn judge(response: &Response, secrets: &[Secret]) -> Result<(), String> {
+/// Only a success that is not contradicted by its content is an acceptance. Uptime Kuma must confirm
+/// it, because it answers any other path with its web page and status 200.
+fn judge(service: HeartbeatService, response: &Response, secrets: &[Secret]) -> Result<(), String> {
     if response.is_success() {
         let text = String::from_utf8_lossy(&response.body).to_ascii_lowercase();
         let text = text.trim();
+        let compact = text.replace(char::is_whitespace, "");
+        let is_unconfirmed =
+            service == HeartbeatService::UptimeKuma && !compact.contains("\"ok\":true");
         let is_denied = text.starts_with("ok (not found)")
             || text.starts_with("ok (rate limited)")
-            || text.replace([' ', '\n'], "").contains("\"ok\":false");
+            || compact.contains("\"ok\":false");
         if is_denied {
             let summary = response.summary(secrets);
             return Err(format!("{summary} (rejected despite this status; check the URL)"));
+        }
+        if is_unconfirmed {
+            let text = "the response does not confirm the heartbeat; the URL must be the push URL of a monitor, \
+                        such as https://HOST/api/push/TOKEN";
+            return Err(text.to_owned());
         }
         return Ok(());
     }
@@ -257,8 +266,10 @@ mod tests {
     /// Healthchecks answers 200 for a check that does not exist, and servers repeat tokens.
     #[test]
     fn a_success_that_is_none_is_a_failure_without_the_token() {
+        // Not only the network, but also the status was ignored elsewhere
+        // (p2pool-starter-stack/pithead#560).
         let url = Secret::new("https://hc.example/ping/6b2b3a1e-0000-4000?create=1");
-        let judged = |status, body: &str| {
+        let of = |service, status, body: &str| {
             let response = Response {
                 status,
                 body: body.into(),
@@ -266,8 +277,9 @@ mod tests {
                 retry_after: None,
                 location: None,
             };
-            judge(&response, &secret_parts(&url))
+            judge(service, &response, &secret_parts(&url))
         };
+        let judged = |status, body: &str| of(HeartbeatService::Healthchecks, status, body);
         assert_eq!(judged(200, "OK"), Ok(()));
         assert_eq!(judged(200, "{\"ok\":true}"), Ok(()));
         for (status, body) in [
@@ -281,5 +293,11 @@ mod tests {
             let error = judged(status, body).expect_err(body);
             assert!(!error.contains("6b2b3a1e"), "{error}");
         }
+        // The page of Uptime Kuma for a path that it does not know, such as /push/ without /api
+        // (louislam/uptime-kuma#679).
+        let page = "<!DOCTYPE html><html><head><title>Uptime Kuma</title></head>";
+        let error = of(HeartbeatService::UptimeKuma, 200, page).expect_err("no confirmation");
+        assert!(error.contains("/api/push/TOKEN"), "{error}");
+        assert_eq!(of(HeartbeatService::UptimeKuma, 200, "{ \"ok\": true }"), Ok(()));
     }
 }
