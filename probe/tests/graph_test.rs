@@ -456,12 +456,16 @@ async fn failures_of_sending_over_graph_are_explained() {
 }
 
 /// As reported: microsoft-graph-docs#6785, msgraph-sdk-dotnet#3082, microsoft-graph-docs#2153 and
-/// #5288.
+/// #5288, microsoft-graph-docs-contrib#106.
 #[tokio::test]
 async fn broken_delta_queries_lose_no_mail() {
-    for trouble in
-        [DeltaTrouble::Twice, DeltaTrouble::Loop, DeltaTrouble::NoLink, DeltaTrouble::Slow]
-    {
+    for trouble in [
+        DeltaTrouble::Twice,
+        DeltaTrouble::Loop,
+        DeltaTrouble::NoLink,
+        DeltaTrouble::Slow,
+        DeltaTrouble::Cut,
+    ] {
         let probe = Probe::new(Options::default(), GraphOptions::default()).await;
         probe.server.fill(PROBE, 80);
         probe.graph.set_trouble(trouble);

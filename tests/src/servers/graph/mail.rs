@@ -330,6 +330,14 @@ fn page(
         shared.options.host, shared.port
     );
     match trouble {
+        DeltaTrouble::Cut => {
+            let error = json!({ "error": { "code": "ErrorInvalidIdMalformed", "message": "Id is malformed." } });
+            let mut answer =
+                Answer::json(200, &json!({ "@odata.context": context, "value": [error] }));
+            // The closing brackets are missing.
+            answer.body.truncate(answer.body.len() - 2);
+            answer
+        }
         DeltaTrouble::NoLink => Answer::json(200, &json!({ "value": values })),
         _ => Answer::json(200, &json!({ "@odata.context": context, link: url, "value": values })),
     }

@@ -75,7 +75,7 @@ pub struct GraphOptions {
     /// How long a sent message stays in Drafts
     /// (<https://learn.microsoft.com/graph/outlook-immutable-id>: "which may take time").
     pub sending: Duration,
-    /// Life of tokens in seconds.
+    /// Lifetime of tokens, in seconds.
     pub token_life: u64,
     /// How long the token server takes.
     pub token_delay: Duration,
@@ -113,6 +113,9 @@ pub enum DeltaTrouble {
     /// The same page comes again and again, each time with another link
     /// (<https://github.com/microsoftgraph/msgraph-sdk-dotnet/issues/3082>).
     Loop,
+    /// The content ends in an error, with status 200
+    /// (<https://github.com/microsoftgraph/microsoft-graph-docs-contrib/issues/106>).
+    Cut,
     /// Links are missing (<https://github.com/microsoftgraph/microsoft-graph-docs/issues/2153>).
     NoLink,
     /// Pages of more than 50 entries take too long

@@ -66,6 +66,12 @@ impl Page {
     fn read(json: &serde_json::Value) -> Option<Self> {
         let text = |name: &str| json.get(name).and_then(|value| value.as_str()).map(str::to_owned);
         let entries = json.get("value")?.as_array()?;
+        // An error in place of a message, with status 200
+        // (https://github.com/microsoftgraph/microsoft-graph-docs-contrib/issues/106): it is unknown
+        // which messages are missing.
+        if entries.iter().any(|entry| entry.get("id").is_none() && entry.get("error").is_some()) {
+            return None;
+        }
         Some(Self {
             entries: entries.iter().filter_map(Entry::read).collect(),
             next: text("@odata.nextLink"),
@@ -324,6 +330,8 @@ mod tests {
         );
         assert_eq!((page.next.is_some(), page.changes.is_some()), (false, true));
         assert!(Page::read(&serde_json::json!({ "error": {} })).is_none());
+        let error = serde_json::json!({ "error": { "code": "ErrorInvalidIdMalformed" } });
+        assert!(Page::read(&serde_json::json!({ "value": [{ "id": "A=" }, error] })).is_none());
     }
 
     #[test]
