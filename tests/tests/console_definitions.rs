@@ -224,7 +224,11 @@ async fn of_two_who_save_the_second_sees_the_difference_and_comments_stay() {
     std::fs::write(&file, "title = \"Own\n").expect("written");
     assert!(anna.get("/reports/definitions").body.contains("has errors"));
     let page = anna.get(here);
-    assert!(page.status == 200 && page.body.contains("no report is made from it"), "{}", page.body);
+    assert!(
+        page.status == 200 && page.body.contains("no report is generated from it"),
+        "{}",
+        page.body
+    );
     let version = field(&page.body, "version");
     let fields = [("action", "remove"), ("version", version.as_str())];
     assert_eq!(anna.send_form(here, here, &fields).status, 303);

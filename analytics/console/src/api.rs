@@ -19,9 +19,9 @@ use crate::{
     pages::monitor::{Asked, find},
 };
 
-/// Monitors in one answer.
+/// Maximum number of monitors in a response.
 const MAX_ITEMS: usize = 1_000;
-/// Buckets in one answer.
+/// Maximum number of buckets in a response.
 const MAX_BUCKETS: i64 = 10_000;
 
 /// Description of the API.
@@ -29,7 +29,7 @@ const MAX_BUCKETS: i64 = 10_000;
 #[openapi(
     info(
         title = "mailqos",
-        description = "What the console shows. Send an API token as `Authorization: Bearer TOKEN`; \
+        description = "The content of the web console. Send an API token as `Authorization: Bearer TOKEN`; \
             tokens are made on the page of the account. Times are RFC 3339. Monitors that the \
             token's user must not see do not exist for it.",
         license(name = "Apache-2.0", identifier = "Apache-2.0"),
@@ -96,7 +96,7 @@ struct CountsAnswer {
     acknowledged: usize,
 }
 
-/// State of everything that the user sees.
+/// State of everything that the user can see.
 #[derive(Debug, Serialize, ToSchema)]
 struct StatusAnswer {
     now: String,
@@ -176,7 +176,7 @@ struct MonitorAnswer {
     maintenance: Option<MaintenanceAnswer>,
     /// Milliseconds.
     max_round_trip: Option<f64>,
-    /// Only of a single monitor, or with `day=true`.
+    /// Only for a single monitor, or with `day=true`.
     #[serde(skip_serializing_if = "Option::is_none")]
     day: Option<DayAnswer>,
 }
@@ -429,8 +429,8 @@ pub(crate) fn status(app: &App, ask: &Ask) -> Answer {
         ("tag" = Option<String>, Query, description = "Only this tag"),
         ("object" = Option<String>, Query, description = "Only this object"),
         ("sort" = Option<String>, Query, description = "`state`, `name`, `round-trip` or `availability`"),
-        ("page" = Option<usize>, Query, description = "Page of 1,000 monitors, from 1"),
-        ("day" = Option<bool>, Query, description = "With the last 24 hours of each"),
+        ("page" = Option<usize>, Query, description = "Page number, starting at 1; each page has 1,000 monitors"),
+        ("day" = Option<bool>, Query, description = "Include the last 24 hours of each monitor"),
     ),
     responses((status = 200, body = MonitorsAnswer), (status = 401, body = Problem))
 )]
@@ -476,7 +476,7 @@ pub(crate) fn monitor(app: &App, ask: &Ask) -> Answer {
     params(
         ("site" = String, Path), ("monitor" = String, Path),
         ("period" = Option<String>, Query, description = "`day`, `week`, `month`, `year` (until now), or a calendar period such as `2026-11`, `2026-W48`, `last-month`"),
-        ("back" = Option<u32>, Query, description = "That many lengths earlier"),
+        ("back" = Option<u32>, Query, description = "Number of periods to go back"),
         ("by" = Option<String>, Query, description = "`total`, `hour`, `day`, `week` or `month`"),
     ),
     responses(
@@ -498,7 +498,7 @@ pub(crate) fn figures(app: &App, ask: &Ask) -> Answer {
         "day" => Some(Unit::Day),
         "week" => Some(Unit::Week),
         "month" => Some(Unit::Month),
-        _ => return Err(Refusal::Invalid("Use total, hour, day, week or month for by.")),
+        _ => return Err(Refusal::Invalid("Set by to total, hour, day, week or month.")),
     };
     if by == Some(Unit::Hour) && asked.period.duration().0 / 3_600_000_000 > MAX_BUCKETS {
         return Err(Refusal::Invalid("The period is too long for hours."));

@@ -21,10 +21,10 @@ use crate::{
     pages::{alarms::Past, monitor::Asked},
 };
 
-/// A request was not carried out.
+/// A request that was not performed.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct OperationProblem {
-    /// The reason, for people.
+    /// Human-readable reason.
     error: String,
     /// All values that can't be used.
     problems: Vec<FieldProblem>,
@@ -65,7 +65,7 @@ fn refused(app: &App, ask: &Ask, viewer: &Viewer, failed: Failed) -> Answer {
     Ok(respond::json(status, &OperationProblem { error, problems }))
 }
 
-/// Carries out a request whose body is JSON.
+/// Performs a request whose body is JSON.
 fn operate<T: DeserializeOwned, A: Serialize>(
     app: &App,
     ask: &Ask,
@@ -146,7 +146,7 @@ macro_rules! operation {
     };
 }
 
-/// An empty answer: it was done.
+/// An empty response: the request succeeded.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct DoneAnswer {
     /// Name of the window.

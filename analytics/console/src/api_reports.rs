@@ -35,7 +35,7 @@ struct FileAnswer {
     href: String,
 }
 
-/// A report that is being made or has been made.
+/// A report that is being generated or is complete.
 #[derive(Debug, Serialize, ToSchema)]
 struct MadeAnswer {
     id: String,
@@ -46,9 +46,9 @@ struct MadeAnswer {
     state: &'static str,
     /// The state in the language of the request.
     words: &'static str,
-    /// Whether nothing changes any more.
+    /// Whether this state is final.
     is_over: bool,
-    /// Reason of a failure; only for users who see all monitors.
+    /// Reason for a failure; only for users who can see all monitors.
     reason: Option<String>,
     /// Complete files.
     files: Vec<FileAnswer>,
@@ -81,7 +81,7 @@ pub(crate) fn templates(app: &App, ask: &Ask) -> Answer {
 
 #[utoipa::path(
     post, path = "/api/v1/reports", operation_id = "make_report",
-    description = "Begins a report. The fields are sent as a form: `template`; `monitor` (`SITE/ID`, repeatable), \
+    description = "Starts generating a report. The fields are sent as a form: `template`; `monitor` (`SITE/ID`, repeatable), \
         or `q` and `tag` as in the overview (default: all monitors); `period`, or `from` and `to`, which is the \
         last day; `language`.",
     responses(
@@ -92,7 +92,7 @@ pub(crate) fn templates(app: &App, ask: &Ask) -> Answer {
 #[expect(dead_code, reason = "describes the operation")]
 fn start_doc() {}
 
-/// Begins a report.
+/// Starts generating a report.
 pub(crate) fn start(app: &App, ask: &Ask) -> Answer {
     let viewer = require_change(app, ask)?;
     match choose::start(app, ask, &viewer, ask.form.text("template"))? {

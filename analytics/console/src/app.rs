@@ -70,7 +70,7 @@ pub(crate) struct App {
 /// Reasons why a request is not answered as asked.
 #[derive(Debug)]
 pub(crate) enum Refusal {
-    /// There is no such page, or the user must not know of it.
+    /// There is no such page, or the user must not learn that it exists.
     NotFound,
     /// No one is signed in.
     SignIn,
@@ -405,7 +405,7 @@ impl App {
             }
             Refusal::Internal(reason) => {
                 tracing::error!(%reason, path = ask.path_for_log(), "console: request failed");
-                (500, "This failed; the reason is in the log of the program.")
+                (500, "This failed; see the program's log for the reason.")
             }
         };
         if ask.is_api() {

@@ -97,7 +97,9 @@ impl Audit {
         if log.file.metadata()?.len() > MAX_FILE {
             if log.sent < log.last {
                 // Without a probe on this machine, the file would grow for ever.
-                tracing::warn!("changes in the old audit log are not in the lake: no probe runs");
+                tracing::warn!(
+                    "changes in the old audit log are not in the lake: no probe is running"
+                );
                 log.sent = log.last;
             }
             let date = entry.at.to_string().replace(':', "");

@@ -66,7 +66,7 @@ impl Span {
         )
     }
 
-    /// Returns the period that ends now, or some lengths earlier.
+    /// Returns the period that ends now, or an earlier one of the same length.
     pub(crate) fn period(self, back: u32, now: UtcMicros, calendar: Calendar) -> Option<Period> {
         // Full minutes, so that figures can be kept for a moment.
         let now = UtcMicros(now.0 - now.0.rem_euclid(60_000_000));

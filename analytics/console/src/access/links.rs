@@ -51,7 +51,7 @@ pub enum LinkError {
     /// The operating system has no random numbers.
     #[error("the system provides no random numbers: {0}")]
     NoRandomness(getrandom::Error),
-    /// The name contains other characters than letters, digits, `-`, `_`, `.` and `@`.
+    /// The name contains characters other than letters, digits, `-`, `_`, `.` and `@`.
     #[error("{0:?} is not a valid user name; use letters, digits, '-', '_', '.' and '@'")]
     Name(String),
 }

@@ -18,7 +18,7 @@ use super::{NoRandomness, fingerprint, random_text};
 
 /// Longest time between two requests of a session, in seconds.
 const MAX_IDLE: i64 = 7 * 86_400;
-/// Longest life of a session, in seconds.
+/// Maximum lifetime of a session, in seconds.
 pub(crate) const MAX_AGE: i64 = 30 * 86_400;
 /// Maximum number of sessions of a user; a further one ends the oldest.
 const MAX_PER_USER: usize = 50;
@@ -38,7 +38,7 @@ pub(crate) struct Session {
     pub(crate) since: i64,
     /// Time of the last request, in seconds since 1970.
     pub(crate) seen: i64,
-    /// Longest life, in seconds.
+    /// Maximum lifetime, in seconds.
     #[serde(default = "longest")]
     pub(crate) max_age: i64,
 }

@@ -82,7 +82,7 @@ fn check_typed(draft: &Draft, scope: &Scope, tag: &str) -> Vec<FieldProblem> {
         }
         let known = |line: &str| line.is_empty() || scope.monitors.contains(line);
         if field.path == "depends_on" && !value.lines().all(|line| known(line.trim())) {
-            let text = t("Enter ids of monitors that you see.");
+            let text = t("Enter the ids of monitors that you can see.");
             found.push(FieldProblem::new(&field.path, words(tag, text, &[])));
         }
     }

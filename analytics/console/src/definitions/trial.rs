@@ -66,9 +66,11 @@ fn failure(error: &ControlError, tag: &str) -> String {
             ),
             &[],
         ),
-        ControlError::NotAllowed { .. } => {
-            words(tag, t("The console must not talk to the probe. Run both as the same user."), &[])
-        }
+        ControlError::NotAllowed { .. } => words(
+            tag,
+            t("The console may not connect to the probe. Run both as the same user."),
+            &[],
+        ),
         error => error.to_string(),
     }
 }
@@ -113,7 +115,7 @@ pub(crate) fn run(app: &crate::app::App, request: TrialRequest, locale: &Locale)
     let Ok(_permit) = TRIALS.try_acquire() else {
         let error = ControlError::Refused(words(
             locale.tag(),
-            t("Too many trials run at the moment."),
+            t("Too many trials are running. Try again in a minute."),
             &[],
         ));
         return impossible(&error, locale.tag());
@@ -148,8 +150,11 @@ pub(crate) fn stream(app: &Shared, request: TrialRequest, locale: Locale) -> Res
             format!("{line}\n").into()
         };
         let Ok(_permit) = TRIALS.try_acquire() else {
-            let error =
-                ControlError::Refused(words(&tag, t("Too many trials run at the moment."), &[]));
+            let error = ControlError::Refused(words(
+                &tag,
+                t("Too many trials are running. Try again in a minute."),
+                &[],
+            ));
             let _ = send.send(line(&impossible(&error, &tag))).await;
             return;
         };

@@ -77,7 +77,7 @@ fn targets(app: &App, viewer: &Viewer, monitors: &[String]) -> Result<Vec<String
 /// Acknowledges alarms.
 ///
 /// # Errors
-/// The viewer may not, nothing is selected, or the probe does not run.
+/// The viewer lacks the permission, nothing is selected, or the probe is not running.
 pub(crate) fn acknowledge(
     app: &App,
     ask: &Ask,
@@ -128,7 +128,7 @@ fn since(monitor: &MonitorReport) -> Option<Timestamp> {
 /// Withdraws acknowledgements.
 ///
 /// # Errors
-/// The viewer may not, nothing is selected, or the probe does not run.
+/// The viewer lacks the permission, nothing is selected, or the probe is not running.
 pub(crate) fn withdraw(
     app: &App,
     ask: &Ask,
@@ -172,7 +172,7 @@ pub(crate) struct SimulationAnswer {
 /// Simulates a failure: the alarm is raised immediately, and its actions follow.
 ///
 /// # Errors
-/// The viewer may not, values can't be used, or the probe does not run.
+/// The viewer lacks the permission, values can't be used, or the probe is not running.
 pub(crate) fn simulate(
     app: &App,
     ask: &Ask,
@@ -203,7 +203,7 @@ pub(crate) fn simulate(
 /// Ends simulations.
 ///
 /// # Errors
-/// The viewer may not, nothing is selected, or the probe does not run.
+/// The viewer lacks the permission, nothing is selected, or the probe is not running.
 pub(crate) fn end_simulation(
     app: &App,
     ask: &Ask,
@@ -259,7 +259,7 @@ pub(crate) struct ActionAnswer {
     pub(crate) took_s: f64,
 }
 
-/// Result of a try.
+/// Result of trying an action list.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub(crate) struct TryAnswer {
     pub(crate) list: String,
@@ -270,7 +270,7 @@ pub(crate) struct TryAnswer {
 /// Sends a test message through every action of a list.
 ///
 /// # Errors
-/// The viewer may not, there is no such list, or the probe does not run.
+/// The viewer lacks the permission, there is no such list, or the probe is not running.
 pub(crate) fn try_list(
     app: &App,
     ask: &Ask,
@@ -279,7 +279,7 @@ pub(crate) fn try_list(
 ) -> Done<TryAnswer> {
     require_operator(viewer)?;
     if !lists(app, viewer).contains(&wanted.list) {
-        let text = t("There is no action list of this name.");
+        let text = t("There is no action list with this name.");
         return Err(Problem::new("list", text).into());
     }
     let (list, by) = (wanted.list.clone(), viewer.name.clone());

@@ -175,7 +175,7 @@ impl Checked {
 /// Plans a window, once or recurring.
 ///
 /// # Errors
-/// The viewer may not, values can't be used (all are reported), or the probe does not run.
+/// The viewer lacks the permission, values can't be used (all are reported), or the probe is not running.
 pub(crate) fn plan(
     app: &App,
     ask: &Ask,
@@ -240,7 +240,7 @@ pub(crate) fn plan(
 /// Declares a past period as maintenance.
 ///
 /// # Errors
-/// The viewer may not, values can't be used (all are reported), or the probe does not run.
+/// The viewer lacks the permission, values can't be used (all are reported), or the probe is not running.
 pub(crate) fn declare(
     app: &App,
     ask: &Ask,
@@ -302,7 +302,7 @@ fn answer(added: MaintenanceAdded) -> PlanAnswer {
 /// only.
 ///
 /// # Errors
-/// The probe does not run.
+/// The probe is not running.
 pub(crate) fn windows(app: &App, viewer: &Viewer) -> Result<Vec<WindowAnswer>, ControlError> {
     let all: Vec<MaintenanceWindow> = look(app, &Request::MaintenanceList)?;
     let visible = visible(app, viewer);
@@ -362,17 +362,19 @@ fn find(app: &App, viewer: &Viewer, name: &str, is_declared: bool) -> Done<()> {
             Err(Problem::new("name", text).into())
         }
         Some(_) => {
-            let text = t("This window also concerns monitors that you don't see.");
+            let text = t("This window also covers monitors that you can't see.");
             Err(Problem::new("name", text).into())
         }
-        None => Err(Problem::new("name", t("There is no maintenance window of this name.")).into()),
+        None => {
+            Err(Problem::new("name", t("There is no maintenance window with this name.")).into())
+        }
     }
 }
 
 /// Ends a window that was added, or removes one that has not started.
 ///
 /// # Errors
-/// The viewer may not, there is none, or the probe does not run.
+/// The viewer lacks the permission, there is none, or the probe is not running.
 pub(crate) fn end(app: &App, ask: &Ask, viewer: &Viewer, name: &str) -> Done<()> {
     require_operator(viewer)?;
     find(app, viewer, name, false)?;
@@ -384,7 +386,7 @@ pub(crate) fn end(app: &App, ask: &Ask, viewer: &Viewer, name: &str) -> Done<()>
 /// Withdraws a declaration.
 ///
 /// # Errors
-/// The viewer may not, there is none, or the probe does not run.
+/// The viewer lacks the permission, there is none, or the probe is not running.
 pub(crate) fn withdraw(app: &App, ask: &Ask, viewer: &Viewer, name: &str) -> Done<()> {
     require_operator(viewer)?;
     find(app, viewer, name, true)?;

@@ -55,7 +55,7 @@ const fn t(english: &'static str) -> &'static str {
 pub(crate) enum Failed {
     /// Values can't be used.
     Problems(Vec<Problem>),
-    /// The probe does not run, or refuses.
+    /// The probe is not running, or rejects the request.
     Probe(ControlError),
     /// The request is refused.
     Refusal(Refusal),
@@ -87,7 +87,7 @@ pub(crate) fn require_operator(viewer: &Viewer) -> Result<(), Refusal> {
 /// Asks the probe for something that changes nothing.
 ///
 /// # Errors
-/// It does not run or does not answer soon.
+/// It is not running, or does not answer in time.
 pub(crate) fn look<T: DeserializeOwned>(app: &App, request: &Request) -> Result<T, ControlError> {
     let runtime = tokio::runtime::Handle::current();
     runtime.block_on(mailqos_control::ask_within(&app.config(), request, QUICK))
@@ -174,7 +174,7 @@ pub(crate) fn explain(app: &App, viewer: &Viewer, error: &ControlError, locale: 
     let age = written.and_then(|probe| probe.written_at).map(|at| UtcMicros::now() - at);
     match error {
         ControlError::NotRunning { .. } => {
-            let mut words = text(tag, "The probe does not run, so nothing can be changed.").to_owned();
+            let mut words = text(tag, "The probe is not running, so nothing can be changed.").to_owned();
             if let Some(age) = age {
                 let seconds = mailqos_model::Micros::from_secs(age.0.max(0) / 1_000_000);
                 words.push(' ');
@@ -189,11 +189,11 @@ pub(crate) fn explain(app: &App, viewer: &Viewer, error: &ControlError, locale: 
         .to_owned(),
         ControlError::Silent(_) => text(
             tag,
-            "The probe does not answer; whether it has made the change is not known. Reload the page in a minute.",
+            "The probe did not answer, so it is unknown whether the change was made. Reload the page in a minute.",
         )
         .to_owned(),
-        ControlError::Refused(reason) => fill(tag, "The probe refused: {0}", &[reason]),
-        _ if viewer.sees_all() => fill(tag, "The probe refused: {0}", &[&error.to_string()]),
+        ControlError::Refused(reason) => fill(tag, "The probe rejected the change: {0}", &[reason]),
+        _ if viewer.sees_all() => fill(tag, "The probe rejected the change: {0}", &[&error.to_string()]),
         _ => text(tag, "This is not available at the moment. Try again in a minute.").to_owned(),
     }
 }

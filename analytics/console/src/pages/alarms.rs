@@ -178,12 +178,12 @@ fn partly(answer: &AckAnswer, tag: &str) -> String {
         parts.push(fill(tag, "Acknowledged: {0}.", &[&all]));
     }
     for already in &answer.already {
-        let words = "{0} was already acknowledged by {1}, and stays so.";
+        let words = "{0} was already acknowledged by {1}; nothing was changed.";
         parts.push(fill(tag, words, &[&already.monitor, &already.by]));
     }
     if !answer.changed.is_empty() {
         let all = answer.changed.join(", ");
-        let words = "{0}: the alarm that you saw has cleared; what is open now is another one.";
+        let words = "{0}: the alarm that you saw has cleared; another one is open now.";
         parts.push(fill(tag, words, &[&all]));
     }
     parts.join(" ")

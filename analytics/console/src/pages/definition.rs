@@ -477,7 +477,9 @@ pub(crate) fn notice<'a>(tag: &str, ask: &Ask) -> &'a str {
             tag,
             "Saved. No probe can be reached here; a probe applies it when it starts, or with: mailqos-probe reload",
         ),
-        "refused" => text(tag, "Saved, but the probe has not applied it; its log has the reason."),
+        "refused" => {
+            text(tag, "Saved, but the probe has not applied it; see its log for the reason.")
+        }
         _ => "",
     }
 }

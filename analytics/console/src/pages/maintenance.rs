@@ -49,7 +49,7 @@ pub(crate) fn show(app: &App, ask: &Ask) -> Answer {
     page(app, ask, &viewer, &Reply { notice: notice.to_owned(), ..Reply::default() })
 }
 
-/// Carries out a form.
+/// Performs the action of a form.
 pub(crate) fn send(app: &App, ask: &Ask) -> Answer {
     let viewer = app.require_form(ask)?;
     require_operator(&viewer)?;

@@ -38,7 +38,7 @@ pub(crate) fn find(app: &App, ask: &Ask, viewer: &Viewer) -> Result<Arc<Entry>, 
 pub(crate) struct Asked {
     /// Rolling length, unless a calendar period is named.
     pub(crate) span: Option<Span>,
-    /// Number of lengths in the past.
+    /// Number of periods to go back.
     pub(crate) back: u32,
     /// The period.
     pub(crate) period: Period,
@@ -87,7 +87,7 @@ impl Asked {
             .filter(|(from, to)| (MIN_LENGTH..=MAX_LENGTH).contains(&(*to - *from)))
             .and_then(|(from, to)| Period::new(from, to, calendar).ok());
         let period = period.ok_or(Refusal::Invalid(
-            "Use from and to such as 2026-12-01T22:00:00Z, from a minute to ten years apart.",
+            "Set from and to in the form 2026-12-01T22:00:00Z, between one minute and ten years apart.",
         ))?;
         Ok(Self { span: None, back: 0, period })
     }

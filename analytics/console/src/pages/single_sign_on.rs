@@ -56,7 +56,7 @@ pub(crate) fn begin(app: &App, ask: &Ask) -> Answer {
     Ok(respond::set_cookie(respond::redirect(&url), &cookie))
 }
 
-/// Returns the sign-in that this browser has begun with a state.
+/// Returns the sign-in that this browser has started with a state.
 fn attempt(app: &App, ask: &Ask) -> Option<Attempt> {
     let state = ask.query.text("state");
     let value = ask.cookie(&cookie_name(app, state)?)?;
@@ -74,7 +74,7 @@ fn failed(app: &App, ask: &Ask) -> Answer {
         app,
         ask,
         None,
-        "The identity provider did not confirm the sign-in. Try again; the reason is in the log of the program.",
+        "The identity provider did not confirm the sign-in. Try again, or see the program's log for the reason.",
     );
     form(app, ask, (403, problem))
 }
@@ -83,7 +83,7 @@ fn failed(app: &App, ask: &Ask) -> Answer {
 pub(crate) fn finish(app: &App, ask: &Ask) -> Answer {
     let provider = provider(app)?;
     let Some(attempt) = attempt(app, ask) else {
-        let text = "The sign-in has expired or was begun in another browser. Try again.";
+        let text = "The sign-in has expired or was started in another browser. Try again.";
         return form(app, ask, (403, words(app, ask, None, text)));
     };
     let name = cookie_name(app, &attempt.state).ok_or(Refusal::NotFound)?;

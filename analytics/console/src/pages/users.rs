@@ -154,7 +154,7 @@ fn add(app: &App, ask: &Ask, viewer: &Viewer) -> Answer {
     let problem = if !is_name(name) {
         Some("The name may contain letters, digits, '-', '_', '.' and '@'.")
     } else if app.users.get(name).is_some() {
-        Some("There is already a user with this name.")
+        Some("A user with this name already exists.")
     } else if tags.as_ref().is_some_and(BTreeSet::is_empty) {
         Some("Enter the tags that the user may see.")
     } else {

@@ -37,7 +37,7 @@ const LOOK: Duration = Duration::from_millis(50);
 /// Longest output of a process, in bytes.
 const MAX_OUTPUT: u64 = 4 << 20;
 
-/// Reasons why a report is not begun.
+/// Reasons why a report is not started.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum JobError {
     /// The user has too many unfinished reports.
@@ -137,7 +137,7 @@ impl Jobs {
         Self { folder, program: std::env::current_exe().ok(), inner: Arc::default() }
     }
 
-    /// Begins a report, and returns its id.
+    /// Starts generating a report, and returns its id.
     ///
     /// # Errors
     /// There are too many, or the folder can't be made.

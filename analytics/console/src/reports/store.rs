@@ -47,8 +47,8 @@ pub(crate) enum SaveError {
     /// The name is not that of a file.
     #[error("the name is not valid")]
     Name,
-    /// There is a definition of this name already.
-    #[error("there is a definition of this name already")]
+    /// A definition with this name already exists.
+    #[error("a definition with this name already exists")]
     Exists,
     /// Someone else has changed the file; contains its text.
     #[error("the file has been changed meanwhile")]
@@ -155,7 +155,7 @@ fn check(config: &Config, path: &std::path::Path, text: &str) -> Result<(), Save
     }
 }
 
-/// Removes a definition; reports that were made from it stay.
+/// Removes a definition; reports generated from it stay.
 ///
 /// # Errors
 /// Someone else has changed the file, or it can't be removed.

@@ -187,7 +187,7 @@ fn key_of(entry: &Entry) -> String {
     format!("{}/{}", entry.site, entry.id)
 }
 
-/// Begins a report.
+/// Starts generating a report.
 pub(crate) fn send(app: &App, ask: &Ask) -> Answer {
     let viewer = app.require_form(ask)?;
     if ask.form.text("action") == "save" && viewer.edits_reports() {
@@ -292,11 +292,11 @@ pub(crate) fn start(
         Err(JobError::TooMany) => {
             problems.insert(
                 "form",
-                text(tag, "Too many reports are being made. Try again in a minute."),
+                text(tag, "Too many reports are being generated. Try again in a minute."),
             );
             Ok(Err(problems))
         }
-        Err(error) => Err(Refusal::Internal(format!("a report can't be begun: {error}"))),
+        Err(error) => Err(Refusal::Internal(format!("can't start generating a report: {error}"))),
     }
 }
 

@@ -31,7 +31,7 @@ use crate::{
     },
 };
 
-/// Runs that are shown.
+/// Number of runs to show.
 const RUNS: usize = 5;
 /// Deliveries that are shown on the page of a definition.
 const MAX_DELIVERIES: usize = 20;
@@ -250,7 +250,7 @@ fn save(app: &App, ask: &Ask, viewer: &Viewer, stored: Option<&Stored>) -> Answe
             let after = typed.apply(&stored.text).unwrap_or_default();
             let problem = text(
                 locale.tag(),
-                "Someone else has changed this definition meanwhile. Check the difference, then save again.",
+                "Someone else has changed this definition in the meantime. Check the difference, then save again.",
             );
             let difference = store::difference(&stored.text, &after);
             let outcome = Outcome { problem, difference, typed: Some(typed), ..Outcome::default() };
@@ -284,12 +284,14 @@ fn keep(
             return Ok(respond::redirect(&address(slug)));
         }
         Err(SaveError::Io(error)) => return Err(io(error)),
-        Err(SaveError::Name) => text(tag, "Enter a name of letters, digits, - and _."),
-        Err(SaveError::Exists) => text(tag, "There is a definition of this name already."),
+        Err(SaveError::Name) => {
+            text(tag, "Enter a name that consists of letters, digits, - and _.")
+        }
+        Err(SaveError::Exists) => text(tag, "A definition with this name already exists."),
         Err(SaveError::Changed(now)) => {
             let problem = text(
                 tag,
-                "Someone else has changed this definition meanwhile. Check the difference, then save again.",
+                "Someone else has changed this definition in the meantime. Check the difference, then save again.",
             );
             let difference = store::difference(&now, after);
             let fresh = store::find(&config, slug).map_err(io)?;
@@ -328,7 +330,7 @@ fn begin(
     let title = &definition.template.title;
     app.reports.start(order, viewer.owner(), title, back).map_err(|error| match error {
         JobError::TooManyOfUser | JobError::TooMany => Refusal::Unavailable(error.to_string()),
-        error => Refusal::Internal(format!("a report can't be begun: {error}")),
+        error => Refusal::Internal(format!("can't start generating a report: {error}")),
     })
 }
 
@@ -402,7 +404,7 @@ fn change_sections(app: &App, ask: &Ask, viewer: &Viewer, stored: &Stored) -> An
 }
 
 fn text_of_conflict(tag: &str) -> &'static str {
-    text(tag, "Someone else has changed this definition meanwhile. Check it, then try again.")
+    text(tag, "Someone else has changed this definition in the meantime. Check it, then try again.")
 }
 
 /// Returns the sections of a definition, with the fields of each.

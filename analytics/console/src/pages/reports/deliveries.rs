@@ -101,9 +101,11 @@ pub(crate) fn send(app: &App, ask: &Ask) -> Answer {
         Err(Refusal::NotFound) => {
             page(app, ask, text(tag, "This delivery is no longer in the outbox."))
         }
-        Err(Refusal::Unavailable(_)) => {
-            page(app, ask, text(tag, "The target is being delivered to. Try again in a moment."))
-        }
+        Err(Refusal::Unavailable(_)) => page(
+            app,
+            ask,
+            text(tag, "A delivery to this target is in progress. Try again in a moment."),
+        ),
         Err(refusal) => Err(refusal),
     }
 }

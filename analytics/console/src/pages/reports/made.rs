@@ -55,7 +55,7 @@ pub(crate) fn show(app: &App, ask: &Ask) -> Answer {
         // Reasons may name other people's monitors or files.
         State::Failed(reason) if viewer.sees_all() => reason.as_str(),
         State::Failed(_) => {
-            crate::language::text(locale.tag(), "The reason is in the log of the program.")
+            crate::language::text(locale.tag(), "See the program's log for the reason.")
         }
         _ => "",
     };
