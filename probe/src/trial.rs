@@ -23,7 +23,7 @@ use crate::{
 
 /// Trials at the same time.
 static TRIALS: Semaphore = Semaphore::const_new(4);
-/// Time between two signs that the test still runs.
+/// Time between two messages that the test is still running.
 const BEAT: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// Runs a trial, and writes its events, one JSON document a line. The test ends early if the other

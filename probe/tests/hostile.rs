@@ -51,7 +51,7 @@ struct Hostile {
     imap: bool,
     at: At,
     attack: Attack,
-    /// Most bytes that were sent over one connection.
+    /// Maximum number of bytes sent over one connection.
     most: AtomicU64,
 }
 

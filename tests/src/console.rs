@@ -44,7 +44,7 @@ impl Scene {
     /// A scene of monitors, with samples of the last days.
     ///
     /// # Panics
-    /// When it can't be written.
+    /// It can't be written.
     pub fn new(monitors: usize, days: i64) -> Self {
         let mut setting = Setting::new(SITE);
         setting.replace("test_interval = \"5s\"", "test_interval = \"5m\"\nkind = \"mail-qos\"");
@@ -108,7 +108,7 @@ impl Scene {
     /// Publishes a status with states of all kinds, changed as wanted.
     ///
     /// # Panics
-    /// When it can't be written.
+    /// It can't be written.
     pub fn publish(&self, change: impl FnOnce(&mut Status)) {
         let mut status = status(&self.ids);
         change(&mut status);
@@ -118,7 +118,7 @@ impl Scene {
     /// Starts the console on a free port.
     ///
     /// # Panics
-    /// When it does not start.
+    /// It does not start.
     pub fn serve(&self) -> Server {
         self.serve_with(&["--listen", "127.0.0.1:0", "--no-schedule"])
     }
@@ -126,7 +126,7 @@ impl Scene {
     /// Starts the console with these arguments.
     ///
     /// # Panics
-    /// When it does not start.
+    /// It does not start.
     pub fn serve_with(&self, arguments: &[&str]) -> Server {
         let log = self.setting.path("console.log");
         let mut command = self.setting.command("mailqos-analytics");
@@ -220,7 +220,7 @@ impl Server {
     /// Starts a console and waits until it listens.
     ///
     /// # Panics
-    /// When it does not start.
+    /// It does not start.
     pub fn start(command: &mut Command, log: &Path) -> Self {
         let earlier = std::fs::read_to_string(log).unwrap_or_default().len();
         let open = || {
@@ -256,7 +256,7 @@ impl Server {
     /// The path of the last one-time link in its log.
     ///
     /// # Panics
-    /// When there is none.
+    /// There is none.
     pub fn welcome(&self) -> String {
         let begun = Instant::now();
         loop {
@@ -279,7 +279,7 @@ impl Server {
     /// A client that has set up the administrator `admin`.
     ///
     /// # Panics
-    /// When it can't.
+    /// It can't.
     pub fn administrator(&self) -> Client {
         let mut client = self.client();
         client.accept_link(&self.welcome(), Some("admin"));
@@ -289,7 +289,7 @@ impl Server {
     /// Adds a user as an administrator, and returns a client that is signed in as that user.
     ///
     /// # Panics
-    /// When it can't.
+    /// It can't.
     pub fn user(&self, administrator: &mut Client, name: &str, role: &str, tags: &str) -> Client {
         let scope = if tags.is_empty() { "all" } else { "tags" };
         let fields =
@@ -306,7 +306,7 @@ impl Server {
     /// Tells it to end (SIGTERM) and waits for that.
     ///
     /// # Panics
-    /// When it does not end in time.
+    /// It does not end in time.
     pub fn stop(mut self) -> std::process::ExitStatus {
         crate::setting::signal(self.child.id(), "TERM");
         let begun = Instant::now();
@@ -350,7 +350,7 @@ impl Answer {
     /// The body as JSON.
     ///
     /// # Panics
-    /// When it is not.
+    /// It is not.
     pub fn json(&self) -> serde_json::Value {
         serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.body))
     }
@@ -358,7 +358,7 @@ impl Answer {
     /// The token of the first form on the page.
     ///
     /// # Panics
-    /// When there is none.
+    /// There is none.
     pub fn csrf(&self) -> String {
         let (_, rest) = self.body.split_once("name=\"csrf\" value=\"").expect("a form");
         rest.split('"').next().expect("its end").to_owned()
@@ -401,7 +401,7 @@ impl Client {
     /// Sends bytes as they are, and returns the answer.
     ///
     /// # Panics
-    /// When the console does not answer in time.
+    /// The console does not answer in time.
     pub fn raw(&self, request: &[u8]) -> Answer {
         parse(&self.bytes(request))
     }
@@ -421,7 +421,7 @@ impl Client {
     /// Gets a file; returns the answer and the bytes of the file.
     ///
     /// # Panics
-    /// When there is no answer.
+    /// There is no answer.
     pub fn download(&self, path: &str) -> (Answer, Vec<u8>) {
         let bytes = self.bytes(&self.request("GET", path, "", ""));
         let end = bytes.windows(4).position(|four| four == b"\r\n\r\n").expect("a head") + 4;
@@ -476,7 +476,7 @@ impl Client {
     /// Sets the password with a one-time link.
     ///
     /// # Panics
-    /// When it is refused.
+    /// It is refused.
     pub fn accept_link(&mut self, path: &str, name: Option<&str>) {
         let mut fields = vec![("password", PASSWORD), ("again", PASSWORD)];
         fields.extend(name.map(|name| ("user", name)));
@@ -507,7 +507,7 @@ impl Client {
     /// Opens an event stream.
     ///
     /// # Panics
-    /// When the console can't be reached.
+    /// The console can't be reached.
     pub fn stream(&self, path: &str) -> Events {
         let mut stream = TcpStream::connect(&self.address).expect("a connection");
         stream.set_read_timeout(Some(Duration::from_millis(200))).expect("a deadline");
@@ -539,7 +539,7 @@ impl Events {
     /// Reads until a text has come.
     ///
     /// # Panics
-    /// When it does not come in time.
+    /// It does not come in time.
     pub fn wait_for(&mut self, text: &str) {
         let begun = Instant::now();
         while !self.text.contains(text) {

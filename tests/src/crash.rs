@@ -39,7 +39,7 @@ pub struct Plan {
     /// Number of monitors, each tested every second: of three, one sends mails and two fail
     /// immediately.
     pub monitors: usize,
-    /// Longest life of a process.
+    /// Maximum lifetime of a process.
     pub longest: Duration,
     /// The lake's folder; `None` for a temporary one.
     pub data: Option<PathBuf>,

@@ -140,7 +140,7 @@ impl Setting {
     /// table of a pick-up with it; its authority is that of the monitor `ca`.
     ///
     /// # Panics
-    /// When the secret's file can't be written.
+    /// The secret's file can't be written.
     pub fn add_graph_account(&mut self, name: &str, ca: &str, graph: &GraphServer) -> String {
         let options = GraphOptions::default();
         write_private(&self.path("graph.secret"), &options.client_secret);

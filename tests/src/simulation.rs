@@ -94,7 +94,7 @@ pub fn samples(
 /// Writes samples into the lake as sealed day files of a site.
 ///
 /// # Errors
-/// The file system refuses.
+/// The file system rejects the operation.
 pub fn write(
     data: &Path,
     site: &SiteName,

@@ -368,7 +368,7 @@ fn repair(data: &Path, sites: &[SiteName], apply: bool) -> Result<ExitCode, Fail
         // one.
         let doubtful = lost == Some(0) && kept > 0 && problem.contains("checksum");
         let lost = match lost {
-            None => "an unknown number is lost".to_owned(),
+            None => "the number of lost rows is unknown".to_owned(),
             Some(1) => "1 is lost".to_owned(),
             Some(lost) => format!("{lost} are lost"),
         };

@@ -215,7 +215,7 @@ impl Schedules {
     /// Starts the schedules.
     ///
     /// # Errors
-    /// Nothing can be remembered, or the folder of definitions can't be read.
+    /// The state can't be stored, or the folder of definitions can't be read.
     pub(super) async fn start(shared: &Shared) -> Result<Self, Failure> {
         let config = Arc::clone(&shared.read().ignore_poison());
         Outbox::open(&config).and_then(|outbox| outbox.check()).map_err(|error| {

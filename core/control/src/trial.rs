@@ -109,7 +109,7 @@ pub struct TrialResult {
 /// Dropping the future stops the test.
 ///
 /// # Errors
-/// No probe runs, or it refuses or breaks off.
+/// No probe is running, or it rejects or aborts the request.
 pub async fn try_monitor(
     config: &Config,
     request: TrialRequest,

@@ -380,7 +380,7 @@ impl StoredChannel {
                 proxy,
             } => Action::Webhook(Box::new(Webhook {
                 service: service.parse().map_err(|_| {
-                    LostChannel(format!("{service} is not known to this version of the probe"))
+                    LostChannel(format!("this version of the probe does not support {service}"))
                 })?,
                 url: url.source()?,
                 method: method.clone(),

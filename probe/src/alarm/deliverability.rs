@@ -165,7 +165,7 @@ impl Facts {
         if let (Some(first), Some(last)) = (first, reasons.last_mut()) {
             let related = self.related(first, &concerned);
             if !related.is_empty() {
-                last.push_str(&format!("; within a day of it, changed: {}", related.join(", ")));
+                last.push_str(&format!("; also changed within a day: {}", related.join(", ")));
             }
         }
         reasons
@@ -272,7 +272,7 @@ mod tests {
         assert_eq!(step(&mut state, &new, &rule), Some(Change::Raised));
         let reason = state.reason.unwrap_or_default();
         assert!(reason.starts_with("the SMTP server uses TLSv1.1, older than TLS 1.2"), "{reason}");
-        assert!(reason.contains("within a day of it, changed: SPF from pass to fail"), "{reason}");
+        assert!(reason.contains("also changed within a day: SPF from pass to fail"), "{reason}");
     }
 
     #[test]

@@ -297,7 +297,7 @@ fn moment(text: &str, zone: &TimeZone) -> Result<UtcMicros, Failure> {
             offset(after)
         ))),
         AmbiguousOffset::Gap { before, after } => Err(Failure::Usage(format!(
-            "{text:?} does not exist, because clocks are set forward then; write another time, or \
+            "{text:?} does not exist, because the clocks go forward then; use another time, \
              {text}{} or {text}{}",
             offset(before),
             offset(after)

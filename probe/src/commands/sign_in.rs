@@ -29,7 +29,7 @@ pub(super) struct SignInArgs {
     /// Sign in with a browser that returns to this machine, even if the provider has device codes.
     #[arg(long)]
     browser: bool,
-    /// The mailbox is a shared one, and another person who has access to it signs in.
+    /// Sign in as another person, for a shared mailbox that this person has access to.
     #[arg(long)]
     pub(super) shared_mailbox: bool,
 }

@@ -39,8 +39,8 @@ pub(super) struct MaintenanceArgs {
 
 #[derive(Debug, clap::Subcommand)]
 enum MaintenanceCommand {
-    /// Add a maintenance window, or declare a past period as maintenance (--from with --to). Of a
-    /// period that began earlier and lasts, the past part is declared, and a window is added for the
+    /// Add a maintenance window, or declare a past period as maintenance (--from with --to). If the
+    /// period began earlier and continues, its past part is declared, and a window is added for the
     /// rest.
     Add {
         /// Monitors: ids, object:NAME, tag:NAME, patterns such as "mail-*" [default: all].
@@ -245,7 +245,7 @@ async fn add_window(
     ))
 }
 
-/// Maintenance that began earlier and lasts: its past part is declared, and a window of the same
+/// Maintenance that began earlier and continues: its past part is declared, and a window of the same
 /// name begins now. Without one of the two there is neither.
 async fn declare_and_add(
     config: &Config,

@@ -76,7 +76,7 @@ impl LearnedState {
                 tracing::warn!(file = %aside.display(), reason = %unread, "can't read the calibration of the servers' clocks; the file was renamed, and calibration starts again")
             }
             Err(error) => {
-                tracing::warn!(file = %file.display(), reason = %unread, %error, "can't read or rename the file with the calibration of the servers' clocks; calibration starts again")
+                tracing::warn!(file = %file.display(), reason = %unread, %error, "can't read or rename the calibration file of the servers' clocks; starting calibration again")
             }
         }
         Self::default()

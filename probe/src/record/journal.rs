@@ -173,7 +173,7 @@ impl Segment {
     /// Creates a segment. When this returns, the segment and its name are durable.
     ///
     /// # Errors
-    /// The file system refuses.
+    /// The file system rejects the operation.
     pub(super) fn begin(folder: &Path, name: &str, position: u64) -> Result<Self, RecordError> {
         let mut header = Vec::with_capacity(HEADER);
         header.extend_from_slice(MAGIC);
@@ -218,7 +218,7 @@ impl Segment {
     /// Appends entries from `position` on and syncs them. When this returns, they are durable.
     ///
     /// # Errors
-    /// The file system refuses. This segment must not be written any more, because the effect of a
+    /// The file system rejects the operation. This segment must not be written any more, because the effect of a
     /// failed sync is unknown.
     pub(super) fn append<'a>(
         &mut self,

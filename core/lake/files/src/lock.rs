@@ -123,7 +123,7 @@ impl SiteLock {
     /// this time.
     ///
     /// # Errors
-    /// The file system refuses.
+    /// The file system rejects the operation.
     pub fn sweep(&self) -> Result<(), LockError> {
         let folder = work_folder(&self.data);
         let error =

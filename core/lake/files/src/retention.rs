@@ -67,7 +67,7 @@ pub fn delete_day_file(file: &Path) -> io::Result<bool> {
 /// Deletes a file; a missing one is not an error. Returns whether it existed.
 ///
 /// # Errors
-/// The file system refuses.
+/// The file system rejects the operation.
 pub fn delete_file(file: &Path) -> io::Result<bool> {
     match fs::remove_file(file) {
         Ok(()) => Ok(true),

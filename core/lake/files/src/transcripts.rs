@@ -248,7 +248,7 @@ impl Store {
     /// too many.
     ///
     /// # Errors
-    /// The file system refuses.
+    /// The file system rejects the operation.
     pub fn save(&self, transcript: &Transcript) -> io::Result<()> {
         fs::create_dir_all(&self.folder)?;
         let path = self.path(&transcript.monitor, transcript.started_at);
@@ -267,7 +267,7 @@ impl Store {
     /// Adds later conversations of a test to its transcript, and its final outcome.
     ///
     /// # Errors
-    /// The file system refuses.
+    /// The file system rejects the operation.
     pub fn amend(
         &self,
         site: &SiteName,
@@ -290,7 +290,7 @@ impl Store {
     /// Removes the older half. On a full disk, samples take precedence over transcripts.
     ///
     /// # Errors
-    /// The file system refuses.
+    /// The file system rejects the operation.
     pub fn give_way(&self) -> io::Result<()> {
         let mut used = self.used.lock().ignore_poison();
         *used = None;

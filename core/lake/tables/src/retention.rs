@@ -32,7 +32,7 @@ pub fn outdated<R: Record>(
 /// Deletes a day that is too old, with all copies of it.
 ///
 /// # Errors
-/// The file system refuses.
+/// The file system rejects the operation.
 pub fn delete_all(day: &Day) -> Result<(), LakeAdminError> {
     for path in &day.others {
         retention::delete_file(path).map_err(io_error(path))?;
@@ -43,7 +43,7 @@ pub fn delete_all(day: &Day) -> Result<(), LakeAdminError> {
 /// Deletes the file of a day. Readers that have it open continue.
 ///
 /// # Errors
-/// The file system refuses.
+/// The file system rejects the operation.
 pub fn delete(day: &Day) -> Result<(), LakeAdminError> {
     retention::delete_day_file(&day.path).map_err(io_error(&day.path))?;
     Ok(())

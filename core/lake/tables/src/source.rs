@@ -111,8 +111,8 @@ impl Source {
                 Some(start..start.checked_add(length)?)
                     .filter(|range| range.end <= blocks.object.size)
             });
-            let range = range
-                .ok_or_else(|| corrupt(file, "its footer names bytes that it does not have"))?;
+            let range =
+                range.ok_or_else(|| corrupt(file, "its footer refers to bytes beyond its end"))?;
             if blocks.find(range.start, range.end - range.start).is_none() && !range.is_empty() {
                 ranges.push(range);
             }

@@ -75,7 +75,7 @@ pub(super) async fn find_servers(
                 NoChoice::NeedsConsent(choice) if prompter.ask => {
                     let _ = writeln!(notes, "{text}");
                     if !Confirm::new("Use these servers?").with_default(false).prompt()? {
-                        return Err(Failure::Work("gave up: nothing was written".to_owned()));
+                        return Err(Failure::Work("cancelled: nothing was written".to_owned()));
                     }
                     fill(args, &choice);
                 }

@@ -138,7 +138,9 @@ impl Access {
                     })
                 };
                 let prompt = Text::new("Another mailbox, which the application must not reach")
-                    .with_help_message("it is verified; leave it empty to verify later")
+                    .with_help_message(
+                        "the restriction is verified with it; leave it empty to verify later",
+                    )
                     .with_validator(valid);
                 Some(prompt.prompt()?.trim().to_owned()).filter(|typed| !typed.is_empty())
             }

@@ -50,7 +50,7 @@ const OF_MAILBOX: &str =
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// E-mail address of the mailbox; its servers are found by it.
+    /// E-mail address of the mailbox, used to find its servers.
     #[arg(value_name = "EMAIL", conflicts_with = "mailbox")]
     email: Option<String>,
     /// Name of the site that the probe measures from.

@@ -113,7 +113,7 @@ impl Channel {
 
     fn title(self) -> &'static str {
         match self {
-            Self::Email => "e-mail, through another server than the tested one",
+            Self::Email => "e-mail, through a server other than the tested one",
             Self::Ntfy => "ntfy (push notifications)",
             Self::Slack => "Slack",
             Self::Teams => "Microsoft Teams",

@@ -12,7 +12,7 @@ impl From<InquireError> for Failure {
     fn from(error: InquireError) -> Self {
         match error {
             InquireError::OperationCanceled | InquireError::OperationInterrupted => {
-                Self::Work("gave up: nothing more was written".to_owned())
+                Self::Work("cancelled: nothing more was written".to_owned())
             }
             error => Self::Usage(format!(
                 "{error}; to run without prompts, use options: mailqos-probe init --help"

@@ -25,7 +25,7 @@ struct Arguments {
     /// Number of monitors, each tested every second.
     #[arg(long, default_value_t = 60)]
     monitors: usize,
-    /// Longest life of a process, in milliseconds.
+    /// Maximum lifetime of a process, in milliseconds.
     #[arg(long, default_value_t = 2500)]
     longest: u64,
     /// Folder of the lake [default: a temporary folder].

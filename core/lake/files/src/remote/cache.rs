@@ -222,7 +222,7 @@ fn entry(path: &Path, size: u64) -> Option<Bytes> {
 }
 
 #[cfg(test)]
-#[allow(clippy::single_range_in_vec_init, reason = "single ranges are read")]
+#[allow(clippy::single_range_in_vec_init, reason = "reading single ranges")]
 mod tests {
     use super::{super::Version, *};
 

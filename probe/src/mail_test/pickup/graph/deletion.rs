@@ -65,7 +65,7 @@ impl GraphVisit<'_> {
             let is_unknown = refusal.is_some_and(Refusal::is_unknown_action);
             if is_permanent && is_unknown {
                 self.memory.lacks_permanent_delete = true;
-                self.graph.wire.note("the service does not know permanentDelete");
+                self.graph.wire.note("the service does not support permanentDelete");
                 continue;
             }
             let failed = self.failed(stage, &error);
