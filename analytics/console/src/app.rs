@@ -431,7 +431,7 @@ impl App {
 /// An error of the API.
 #[derive(Debug, serde::Serialize, utoipa::ToSchema)]
 pub(crate) struct Problem {
-    /// The reason, for people.
+    /// Human-readable reason.
     pub(crate) error: &'static str,
 }
 

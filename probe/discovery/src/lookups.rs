@@ -154,7 +154,7 @@ fn random_label() -> String {
     hex(&bytes)
 }
 
-/// The host name of a URL, for people.
+/// Returns the host name of a URL for display.
 fn host_of(url: &str) -> String {
     let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
     rest.split('/').next().unwrap_or(rest).to_owned()

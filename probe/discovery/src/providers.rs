@@ -17,7 +17,7 @@ type Port = (u16, TlsMode);
 pub struct Provider {
     /// Word on the command line, such as `google-workspace`.
     pub word: &'static str,
-    /// Name for people.
+    /// Display name.
     pub title: &'static str,
     /// SMTP server for submission with login.
     smtp: (&'static str, Port),

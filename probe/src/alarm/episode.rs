@@ -38,7 +38,7 @@ pub(super) struct Episode {
     /// State of each channel.
     #[serde(default)]
     pub(super) contacts: BTreeMap<ChannelId, Contact>,
-    /// How often a channel was notified that another one takes over.
+    /// How often a channel was notified that another one has taken over.
     #[serde(default)]
     pub(super) handed_over: u32,
     /// Time at which a channel first accepted a notification.

@@ -45,7 +45,7 @@ fn wait_for<T>(future: impl Future<Output = T>) -> T {
     RUNTIME.with_borrow(|runtime| runtime.block_on(future))
 }
 
-/// Checks a message for people: one line, not too long, without the password.
+/// Checks a message that users read: one line, not too long, without the password.
 fn is_presentable(text: &str, most: usize) {
     assert!(
         text.chars().count() <= most && !text.contains(['\r', '\n']) && !text.contains(PASSWORD),

@@ -50,7 +50,7 @@ const fn t(english: &'static str) -> &'static str {
     english
 }
 
-/// Reasons why an operation was not carried out.
+/// Reasons why an operation was not performed.
 #[derive(Debug)]
 pub(crate) enum Failed {
     /// Values can't be used.
@@ -164,7 +164,7 @@ fn line(typed: &str, field: &'static str) -> Result<Option<String>, Problem> {
     Ok(Some(text.to_owned()).filter(|text| !text.is_empty()))
 }
 
-/// Returns why the probe did not carry something out, and what to do, for people. Only those who
+/// Explains why the probe did not perform a request, with a remedy. Only those who
 /// see all monitors learn paths and errors.
 pub(crate) fn explain(app: &App, viewer: &Viewer, error: &ControlError, locale: &Locale) -> String {
     let tag = locale.tag();

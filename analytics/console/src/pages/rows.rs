@@ -22,13 +22,13 @@ pub(crate) struct Live {
     pub(crate) value: String,
     /// Start of the last test, in RFC 3339; empty if there is none.
     pub(crate) at: String,
-    /// The same for people.
+    /// The same in readable form.
     pub(crate) at_text: String,
     /// What is wrong or planned, in a line.
     pub(crate) detail: String,
     /// Since when, in RFC 3339; empty if nothing is wrong.
     pub(crate) since: String,
-    /// The same for people.
+    /// The same in readable form.
     pub(crate) since_text: String,
 }
 

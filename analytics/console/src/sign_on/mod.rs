@@ -56,7 +56,7 @@ pub(crate) enum Denied {
 /// What a user may do: the role, and tags whose monitors it sees.
 pub(crate) type Rights = (Role, Option<BTreeSet<String>>);
 
-/// Returns what the members of these groups may do: that of the first group of the configuration.
+/// Returns the rights of the first configured group among these.
 /// Rights of several groups are not combined, because a role for one tag must not become one for
 /// all.
 pub(crate) fn rights(groups: &[Group], own: &[String]) -> Option<Rights> {

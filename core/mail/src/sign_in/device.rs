@@ -16,7 +16,7 @@ const MIN_INTERVAL: Duration = Duration::from_secs(1);
 const MAX_INTERVAL: Duration = Duration::from_secs(60);
 /// How much longer to wait after `slow_down` (RFC 8628, section 3.5).
 const SLOWER: Duration = Duration::from_secs(5);
-/// The longest validity of a code that is believed; Microsoft's is 15 minutes.
+/// Maximum validity of a code; longer ones are shortened to it. Microsoft's is 15 minutes.
 const MAX_VALIDITY: Duration = Duration::from_secs(3600);
 
 /// A code for a person to enter.

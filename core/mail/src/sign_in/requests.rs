@@ -13,7 +13,7 @@ use crate::{oauth, token_response};
 const DEADLINE: Duration = Duration::from_secs(30);
 /// The longest answer.
 const MAX_ANSWER: usize = 256 * 1024;
-/// The longest life of a sign-in that is believed.
+/// Maximum lifetime of a sign-in; longer ones are shortened to it.
 const MAX_LIFETIME: Duration = Duration::from_secs(10 * 365 * 86_400);
 
 /// Percent-encodes a value of a form or a query.
