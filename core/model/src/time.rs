@@ -156,6 +156,9 @@ impl FromStr for Micros {
 
     /// Parses `"1h30m"`, `"2.5s"`, `"500ms"`: numbers with units in any order, optionally with
     /// spaces between them.
+    ///
+    /// jiff's friendly format would refuse what configurations have contained since the first
+    /// version: fractions of days (`"1.5d"`), units in any order, and capitals (`"5 Minutes"`).
     fn from_str(text: &str) -> Result<Self, ParseDurationError> {
         let error = || ParseDurationError(text.to_owned());
         let mut rest = text.trim();
@@ -225,6 +228,8 @@ mod tests {
         assert_eq!("250ms".parse(), Ok(Micros::from_millis(250)));
         assert_eq!("1 hour 30 minutes".parse(), Ok(Micros::from_secs(5400)));
         assert_eq!("5 Minutes".parse(), Ok(Micros::from_secs(300)));
+        assert_eq!("1.5d".parse(), Ok(Micros::from_secs(129_600)));
+        assert_eq!("30m 1h".parse(), Ok(Micros::from_secs(5400)));
         assert!("5M".parse::<Micros>().is_err(), "months?");
         assert_eq!("2 days".parse(), "48h".parse::<Micros>());
         for wrong in ["", "5", "s", "5 parsecs", "-1s", "1e99999w", "99999999999999w"] {
