@@ -43,7 +43,7 @@ const DEADLINE: Duration = Duration::from_secs(10);
 /// How a token is forged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Forgery {
-    /// It is of another sign-in.
+    /// It belongs to another sign-in.
     Nonce,
     /// It is of another issuer.
     Issuer,
