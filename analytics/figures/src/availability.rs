@@ -7,7 +7,7 @@ use mailqos_model::Outcome;
 use mailqos_lake_tables::Series;
 
 /// Number of samples with each outcome. All but `not_tested` only include counted tests.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Counts {
     /// Arrived within max round trip.
     pub ok: u64,

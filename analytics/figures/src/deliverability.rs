@@ -98,7 +98,7 @@ impl<'a> Judge<'a> {
 }
 
 /// Number of mails by folder.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Places {
     /// In the inbox.
     pub inbox: u64,
@@ -117,26 +117,32 @@ pub type Encryption = (Arc<str>, Option<Arc<str>>);
 pub type LatestTls = Option<(UtcMicros, Arc<TlsFacts>)>;
 
 /// Deliverability of the counted tests of some rows.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Deliverability {
     /// Qualifying and all known tests of each share, by `MailShare as usize`.
     shares: [(u64, u64); MailShare::ALL.len()],
     /// Arrived mails by folder.
     pub places: Places,
     /// Results of SPF, DKIM and DMARC.
+    #[serde(with = "crate::wire::arrays_of_pairs")]
     pub verdicts: [BTreeMap<Verdict, u64>; 3],
     /// Spam scores, in thousandths.
+    #[serde(with = "crate::wire::counted")]
     pub scores: Vec<i32>,
     /// Time that earlier attempts and pauses cost mails that were accepted after several, in
     /// microseconds.
+    #[serde(with = "crate::wire::counted")]
     pub retry_delays: Vec<i64>,
     /// Tests with further copies of the mail.
     pub duplicated: u64,
     /// Refused and bounced mails by status; `None` if no status was given.
+    #[serde(with = "crate::wire::bounces")]
     pub bounces: BTreeMap<Option<EnhancedStatus>, u64>,
     /// Connections by TLS version and cipher suite, for each of [`LEGS`].
+    #[serde(with = "crate::wire::connections")]
     pub connections: [BTreeMap<Encryption, u64>; 2],
     /// Latest TLS facts of each of [`LEGS`].
+    #[serde(with = "crate::wire::latest_tls")]
     pub latest_tls: [LatestTls; 2],
 }
 

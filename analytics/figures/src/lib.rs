@@ -14,6 +14,7 @@ mod packed;
 pub mod patterns;
 pub mod percentiles;
 pub mod periods;
+pub mod radix;
 mod random;
 pub mod rounding;
 pub mod service_level;
@@ -21,6 +22,7 @@ pub mod share_changes;
 pub mod significance;
 pub mod stats;
 pub mod trend;
+mod wire;
 
 pub use alarm_log::AlarmLog;
 pub use availability::{Counts, Share};

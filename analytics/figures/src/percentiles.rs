@@ -51,7 +51,7 @@ impl Value for i64 {
 }
 
 /// Count, mean, extremes and percentiles of durations, in microseconds.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Summary {
     /// Number of values, at least one.
     pub count: u64,
@@ -67,7 +67,7 @@ pub struct Summary {
 
 /// Statistics of a metric: its summary with the intervals of its percentiles, and the percentiles
 /// over all tests.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Distribution {
     /// Summary of the existing values.
     pub summary: Summary,
@@ -125,44 +125,70 @@ pub fn distribution<T: Value>(
         return None;
     }
     let (n, sum) = (values.len(), T::sum(values));
-    let intervals: Vec<Option<(usize, usize)>> = qs.iter().map(|q| interval_ranks(n, *q)).collect();
-    // The extremes are ranks like any other.
-    let mut wanted: Vec<usize> = Vec::with_capacity(2 + 6 * qs.len());
-    wanted.extend([0, n - 1]);
-    for (q, interval) in qs.iter().zip(&intervals) {
-        needs(n, *q, &mut wanted);
-        wanted.extend(interval.iter().flat_map(|(low, high)| [*low, *high]));
-        if let Some((tests, _)) = &delivered {
-            needs((*tests).max(n), *q, &mut wanted);
+    let needed = Needed::new(n, qs, delivered.as_ref().map(|(tests, _)| *tests));
+    let ranked = Ranked::of(values, needed.ranks.clone());
+    Some(needed.distribution(sum, &ranked, qs, delivered))
+}
+
+/// Ranks that the statistics of some values need.
+pub(super) struct Needed {
+    n: usize,
+    intervals: Vec<Option<(usize, usize)>>,
+    /// The ranks, in any order.
+    pub(super) ranks: Vec<usize>,
+}
+
+impl Needed {
+    /// Determines the ranks for `n` values, at least one; `tests` is the number of counted tests,
+    /// if percentiles over all of them are needed, too.
+    pub(super) fn new(n: usize, qs: &[f64], tests: Option<usize>) -> Self {
+        let intervals: Vec<Option<(usize, usize)>> =
+            qs.iter().map(|q| interval_ranks(n, *q)).collect();
+        // The extremes are ranks like any other.
+        let mut ranks: Vec<usize> = Vec::with_capacity(2 + 6 * qs.len());
+        ranks.extend([0, n - 1]);
+        for (q, interval) in qs.iter().zip(&intervals) {
+            needs(n, *q, &mut ranks);
+            ranks.extend(interval.iter().flat_map(|(low, high)| [*low, *high]));
+            if let Some(tests) = tests {
+                needs(tests.max(n), *q, &mut ranks);
+            }
+        }
+        ranks.retain(|rank| *rank < n);
+        Self { n, intervals, ranks }
+    }
+
+    /// Computes the statistics from the sum of the values and those at the ranks.
+    pub(super) fn distribution(
+        self,
+        sum: i128,
+        ranked: &Ranked,
+        qs: &[f64],
+        delivered: Option<(usize, &mut Vec<DeliveredPercentile>)>,
+    ) -> Distribution {
+        let n = self.n;
+        if let Some((tests, delivered)) = delivered {
+            let tests = tests.max(n);
+            delivered.extend(qs.iter().map(|q| {
+                if highest_rank(tests, *q) < n {
+                    DeliveredPercentile::Within(ranked.percentile(tests, *q))
+                } else {
+                    DeliveredPercentile::NotDelivered
+                }
+            }));
+        }
+        let ends = |(low, high)| (ranked.at(low) as f64, ranked.at(high) as f64);
+        Distribution {
+            summary: Summary {
+                count: n as u64,
+                min: Micros(ranked.at(0)),
+                mean: sum as f64 / n as f64,
+                max: Micros(ranked.at(n - 1)),
+                percentiles: qs.iter().map(|q| ranked.percentile(n, *q)).collect(),
+            },
+            intervals: self.intervals.into_iter().map(|ranks| ranks.map(ends)).collect(),
         }
     }
-    wanted.retain(|rank| *rank < n);
-    let ranked = Ranked::of(values, wanted);
-    if let Some((tests, delivered)) = delivered {
-        let tests = tests.max(n);
-        delivered.extend(qs.iter().map(|q| {
-            if highest_rank(tests, *q) < n {
-                DeliveredPercentile::Within(ranked.percentile(tests, *q))
-            } else {
-                DeliveredPercentile::NotDelivered
-            }
-        }));
-    }
-    Some(Distribution {
-        summary: Summary {
-            count: n as u64,
-            min: Micros(ranked.at(0)),
-            mean: sum as f64 / n as f64,
-            max: Micros(ranked.at(n - 1)),
-            percentiles: qs.iter().map(|q| ranked.percentile(n, *q)).collect(),
-        },
-        intervals: intervals
-            .into_iter()
-            .map(|interval| {
-                interval.map(|(low, high)| (ranked.at(low) as f64, ranked.at(high) as f64))
-            })
-            .collect(),
-    })
 }
 
 /// Returns the rank (from 0) of (n − 1)·q of `n` values, and the fraction of the distance to the
@@ -365,7 +391,7 @@ fn find_interval_ranks(n: usize, q: f64) -> Option<(usize, usize)> {
 }
 
 /// A percentile in which undelivered mail counts as slower than any delivered mail.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
 pub enum DeliveredPercentile {
     /// Microseconds.
     Within(f64),

@@ -97,7 +97,10 @@ impl Calendar {
 }
 
 /// Units that a period can be divided into.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
+)]
+#[serde(rename_all = "kebab-case")]
 pub enum Unit {
     /// A local hour.
     Hour,

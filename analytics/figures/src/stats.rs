@@ -1,7 +1,9 @@
 //! The figures of `stats`: counts, availability by tests and by time, and the metrics of each
 //! bucket, for one series or for several series together.
 
-use std::sync::Arc;
+mod pool;
+
+use std::{ops::Range, sync::Arc};
 
 use mailqos_lake_tables::{Metric, Series, Values, has_mails};
 use mailqos_model::{Micros, UtcMicros};
@@ -14,22 +16,27 @@ use super::{
     percentiles::{DeliveredPercentile, Distribution, distribution_of},
     periods::{Bucket, Period, Unit},
 };
+pub use pool::{Orders, PartialGroup, Pool, Share};
 
 /// What figures are about.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 pub struct Subject {
     /// The site; `None` for several.
+    #[serde(with = "crate::wire::shared_text")]
     pub site: Option<Arc<str>>,
     /// The monitor; `None` for several.
+    #[serde(with = "crate::wire::shared_text")]
     pub monitor: Option<Arc<str>>,
     /// The object or the tag; `None` if figures are not grouped by these, or the monitor has none.
+    #[serde(with = "crate::wire::shared_text")]
     pub group: Option<Arc<str>>,
     /// The kind of the tests; `None` is `mail-qos`.
+    #[serde(with = "crate::wire::shared_text")]
     pub kind: Option<Arc<str>>,
 }
 
 /// The figures of one bucket.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Row {
     /// What they are about.
     pub whose: Subject,
@@ -95,7 +102,7 @@ impl Row {
 }
 
 /// Availability by time of one monitor, or the sum of several.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Time {
     /// Length of the part of the bucket in the period, once for each monitor.
     pub length: Micros,
@@ -214,6 +221,8 @@ impl Time {
 pub struct FiguresQuery {
     /// The whole period.
     pub period: Period,
+    /// The time of the question.
+    pub now: UtcMicros,
     /// Its part so far: the future is not unknown. `None` if it is entirely in the future.
     pub past: Option<Period>,
     /// Unit that the period is divided into; undivided without one.
@@ -238,6 +247,7 @@ impl FiguresQuery {
     ) -> Self {
         let whole = Bucket { start: period.from, end: period.to };
         Self {
+            now,
             past: period.until(now),
             buckets: by.map_or_else(|| vec![whole], |unit| period.buckets(unit)),
             period,
@@ -369,21 +379,45 @@ impl FiguresQuery {
             return distribution_of(values, &self.qs, None);
         };
         let tests = counts.tests() as usize;
-        let found = distribution_of(values, &self.qs, Some((tests, delivered)));
-        if found.is_none() && tests > 0 {
-            delivered.resize(self.qs.len(), DeliveredPercentile::NotDelivered);
+        let found = distribution_of(values, &self.qs, Some((tests, &mut *delivered)));
+        if found.is_none() {
+            self.none_delivered(tests, delivered);
         }
         found
+    }
+
+    /// Adds the percentiles over all tests if no mail was delivered.
+    fn none_delivered(&self, tests: usize, delivered: &mut Vec<DeliveredPercentile>) {
+        if tests > 0 {
+            delivered.resize(self.qs.len(), DeliveredPercentile::NotDelivered);
+        }
+    }
+
+    /// Returns the values of each metric in each bucket with samples, without other figures.
+    pub fn values(&self, series: &Series) -> Vec<(Option<UtcMicros>, Vec<Values>)> {
+        let counting = series.counting();
+        let values = |rows: Range<usize>, metric: &Metric| {
+            let mut values = Values::default();
+            series.values_into(*metric, rows, &counting, &mut values);
+            values
+        };
+        let buckets = self.buckets.iter().filter_map(|bucket| {
+            let rows = series.rows(bucket.start.max(self.period.from), bucket.end);
+            let each = self.metrics.iter().map(|metric| values(rows.clone(), metric));
+            (!rows.is_empty()).then(|| (self.by.map(|_| bucket.start), each.collect()))
+        });
+        buckets.collect()
     }
 
     /// Returns the contribution of a series to figures of several, which [`Pool`] combines.
     pub fn share(&self, series: &Series) -> Share {
         // Includes the time of buckets without samples: other series of the group may have some.
-        Share(self.parts(series, true, |_, _, values| std::mem::take(values)))
+        Share::new(self.parts(series, true, |_, _, values| std::mem::take(values)))
     }
 }
 
-#[derive(Debug, Clone)]
+/// The counts and times of a bucket.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 struct Part {
     bucket: Option<UtcMicros>,
     has_samples: bool,
@@ -392,109 +426,6 @@ struct Part {
     time: Time,
     declared: Option<(Counts, Time)>,
     mails: Option<Box<Deliverability>>,
-}
-
-/// The contribution of a series to figures of several.
-#[derive(Debug, Clone)]
-pub struct Share(Vec<(Part, Vec<Values>)>);
-
-impl Share {
-    /// Returns whether it has no samples.
-    pub fn is_empty(&self) -> bool {
-        self.0.iter().all(|(part, _)| !part.has_samples)
-    }
-}
-
-/// Combines the samples of several series by bucket.
-#[derive(Debug, Default)]
-pub struct Pool(std::collections::BTreeMap<Option<UtcMicros>, (Part, u64, Vec<Values>)>);
-
-impl Pool {
-    /// Adds the contribution of a series.
-    pub fn add(&mut self, share: Share) {
-        for (part, mut values) in share.0 {
-            match self.0.entry(part.bucket) {
-                std::collections::btree_map::Entry::Vacant(place) => {
-                    let monitors = u64::from(part.has_samples);
-                    place.insert((part, monitors, values));
-                }
-                std::collections::btree_map::Entry::Occupied(mut place) => {
-                    let (sum, monitors, pooled) = place.get_mut();
-                    if sum.declared.is_some() || part.declared.is_some() {
-                        let (counts, time) = sum.declared.get_or_insert((sum.counts, sum.time));
-                        let (more, longer) = part.declared.unwrap_or((part.counts, part.time));
-                        counts.add(&more);
-                        time.add(&longer);
-                    }
-                    sum.counts.add(&part.counts);
-                    sum.time.add(&part.time);
-                    for (sum, more) in sum.within.iter_mut().zip(part.within) {
-                        *sum += more;
-                    }
-                    if let (Some(sum), Some(more)) = (&mut sum.mails, &part.mails) {
-                        sum.add(more);
-                    }
-                    sum.has_samples |= part.has_samples;
-                    *monitors += u64::from(part.has_samples);
-                    for (pooled, more) in pooled.iter_mut().zip(&mut values) {
-                        pooled.append(more);
-                    }
-                }
-            }
-        }
-    }
-
-    /// Adds a monitor without samples: all its time is unknown.
-    pub fn add_untested(&mut self, question: &FiguresQuery) {
-        let Some(past) = &question.past else { return };
-        for bucket in &question.buckets {
-            let Some((sum, ..)) = self.0.get_mut(&question.by.map(|_| bucket.start)) else {
-                continue;
-            };
-            let length = Micros((bucket.end.min(past.to) - bucket.start.max(past.from)).0.max(0));
-            let nothing = Time { length, unknown: length, ..Time::default() };
-            sum.time.add(&nothing);
-            if let Some((_, time)) = &mut sum.declared {
-                time.add(&nothing);
-            }
-        }
-    }
-
-    /// Returns the figures of each bucket with samples, exact over all of them.
-    pub fn rows(self, question: &FiguresQuery, whose: &Subject) -> Vec<Row> {
-        self.0
-            .into_values()
-            .filter(|(part, ..)| part.has_samples)
-            .map(|(part, monitors, values)| {
-                let mut delivered = Vec::new();
-                let metrics = question
-                    .metrics
-                    .iter()
-                    .zip(values)
-                    .map(|(metric, mut values)| {
-                        let round_trip =
-                            *metric == Metric::RoundTrip && has_mails(whose.kind.as_deref());
-                        question.distribution(
-                            &mut values,
-                            round_trip.then_some((&part.counts, &mut delivered)),
-                        )
-                    })
-                    .collect();
-                Row {
-                    whose: whose.clone(),
-                    bucket: part.bucket,
-                    monitors,
-                    counts: part.counts,
-                    within: part.within,
-                    time: part.time,
-                    metrics,
-                    delivered,
-                    declared: part.declared,
-                    mails: part.mails,
-                }
-            })
-            .collect()
-    }
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 //! `Command::run`.
 
 pub mod deliver;
+mod engine;
 pub mod lake;
 pub mod outages;
 pub mod outbox;
@@ -125,6 +126,9 @@ enum Command {
     Completions(mailqos_manual::CompletionsArgs),
     /// Write one man page per command to a folder.
     Man(mailqos_manual::ManArgs),
+    /// Answer shards of a question from standard input; engines start it.
+    #[command(hide = true)]
+    Worker,
 }
 
 impl Command {
@@ -143,6 +147,7 @@ impl Command {
             Self::Outbox(args) => block_on(outbox::run(args, global)),
             Self::Targets(args) => block_on(targets::run(args, global)),
             Self::Lake(args) => block_on(lake::run(args, global)),
+            Self::Worker => engine::work(),
             Self::Completions(args) => print(mailqos_manual::completions(&args, Cli::command())?)
                 .map(|()| ExitCode::SUCCESS),
             Self::Man(args) => {

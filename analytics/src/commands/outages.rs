@@ -2,14 +2,14 @@
 
 use std::process::ExitCode;
 
-use mailqos_figures::{Period, Timeline};
-use mailqos_lake_tables::{Column, Metric, Series};
-use mailqos_model::{Micros, UtcMicros};
+use mailqos_lake_tables::{Column, Metric};
+use mailqos_model::UtcMicros;
 
 use super::{
     Failure, Global,
+    engine::{EngineArgs, Item, Work, outage_rows},
     source::{SourceArgs, lake_failure},
-    table::{Cell, Format, Table, long, moment, seconds},
+    table::{Cell, Format, Table},
 };
 
 /// Options of `outages`.
@@ -17,6 +17,9 @@ use super::{
 pub struct Args {
     #[command(flatten)]
     source: SourceArgs,
+
+    #[command(flatten)]
+    engine: EngineArgs,
 }
 
 /// Runs the command.
@@ -29,12 +32,29 @@ pub fn run(args: &Args, global: &Global) -> Result<ExitCode, Failure> {
         .query(&source.period)
         .metrics(&[Metric::RoundTrip])
         .columns(&[Column::Stage, Column::Error]);
-    // A current period ends now: the time to come does not count as unknown.
-    let period = source.period.until(UtcMicros::now()).unwrap_or_else(|| source.period.clone());
-    let found = source
-        .lake
-        .map(&query, |series| (series.inside.is_empty(), rows(series, &period, source.format)))
-        .map_err(lake_failure)?;
+    let (now, is_long) = (UtcMicros::now(), source.format == Format::Table);
+    let options = source.config.as_ref().map(|config| &config.engine);
+    let found: Vec<(bool, Vec<Vec<Cell>>)> = match args.engine.engine(options)? {
+        Some(engine) => {
+            let work = Work::Outages { long: is_long };
+            let found = engine.ask(&source, (&query, &source.period), now, work)?;
+            let outages = found.items(&source.lake).filter_map(|item| match item {
+                Item::Outages { empty, rows } => Some((empty, rows)),
+                _ => None,
+            });
+            outages.collect()
+        }
+        None => {
+            // A current period ends now: the time to come does not count as unknown.
+            let period = source.period.until(now).unwrap_or_else(|| source.period.clone());
+            source
+                .lake
+                .map(&query, |series| {
+                    (series.inside.is_empty(), outage_rows(series, &period, is_long))
+                })
+                .map_err(lake_failure)?
+        }
+    };
     let mut table = Table::new([
         "site",
         "monitor",
@@ -54,36 +74,4 @@ pub fn run(args: &Args, global: &Global) -> Result<ExitCode, Failure> {
     source.print(table)?;
     source.remarks(found.iter().all(|(empty, _)| *empty));
     Ok(ExitCode::SUCCESS)
-}
-
-/// Returns a row for each outage that overlaps the period.
-fn rows(series: &Series, period: &Period, format: Format) -> Vec<Vec<Cell>> {
-    let moment = |at: UtcMicros| moment(&period.calendar, at);
-    let time = |time: Micros| match format {
-        Format::Table => Cell::Text(long(time)),
-        _ => Cell::number(Some(seconds(time)), 0),
-    };
-    Timeline::of(series, period, None)
-        .outages
-        .iter()
-        .map(|outage| {
-            let stage = series.stage.get(outage.row).copied().flatten();
-            let error = series.error.get(outage.row).cloned().flatten();
-            vec![
-                Cell::Text(series.site.to_string()),
-                Cell::Text(series.monitor.to_string()),
-                Cell::Text(moment(outage.from)),
-                // Null if the end was not observed.
-                Cell::text(outage.to.map(moment)),
-                // The known part of the outage within the period.
-                time(outage.downtime),
-                outage.duration().map_or(Cell::None, time),
-                Cell::Count(outage.failed_tests),
-                Cell::Text(series.outcome[outage.row].to_string()),
-                Cell::text(stage.map(|stage| stage.to_string())),
-                Cell::text(error.map(|error| error.to_string())),
-                Cell::Flag(outage.began_earlier),
-            ]
-        })
-        .collect()
 }

@@ -1,9 +1,12 @@
 //! Shared parts of the commands for figures: lake, monitors, period and output.
 
-use std::{collections::BTreeSet, path::PathBuf};
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
 
 use jiff::{civil::Weekday, tz::TimeZone};
-use mailqos_config::Config;
+use mailqos_config::{Config, DataLocation};
 use mailqos_figures::periods::{Calendar, Period, PeriodError};
 use mailqos_lake_tables::{Lake, LakeError, SeriesQuery};
 use mailqos_model::UtcMicros;
@@ -84,9 +87,17 @@ pub struct Source {
     pub config: Option<Config>,
     /// Output format.
     pub format: Format,
+    /// Location of the lake: an absolute path or an address.
+    pub location: String,
 }
 
 impl Source {
+    /// Returns the configuration file, if access to the lake depends on it.
+    pub fn access_file(&self) -> Option<&Path> {
+        let config = self.config.as_ref().filter(|_| self.lake.traffic().is_some());
+        config.map(|config| config.file.as_path())
+    }
+
     /// Returns the shares that any objective promises. A different share must not be rounded to the
     /// same text.
     pub fn promises(&self) -> Vec<f64> {
@@ -146,6 +157,7 @@ impl SourceArgs {
             period,
             monitors: BTreeSet::new(),
             sites: self.site.iter().cloned().collect(),
+            location: location(self.data.as_deref(), config.as_ref()),
             config,
             format: self.format,
         };
@@ -153,6 +165,22 @@ impl SourceArgs {
         source.select(&self.monitor)?;
         Ok(source)
     }
+}
+
+/// Returns the location of a lake as text that is valid in any working folder; empty if there is
+/// none.
+fn location(data: Option<&Path>, config: Option<&Config>) -> String {
+    let configured = match (data, config.map(|config| &config.data)) {
+        (Some(data), _) => data,
+        (None, Some(DataLocation::Folder(folder))) => folder,
+        (None, Some(DataLocation::ObjectStore(address))) => return address.clone(),
+        (None, None) => return String::new(),
+    };
+    let text = configured.to_string_lossy().into_owned();
+    if text.contains("://") {
+        return text;
+    }
+    std::path::absolute(configured).map_or(text, |path| path.to_string_lossy().into_owned())
 }
 
 impl Source {

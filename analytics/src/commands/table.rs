@@ -22,7 +22,7 @@ pub enum Format {
 }
 
 /// A value of a cell.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub enum Cell {
     /// Unknown or missing: null, an empty field, a dash.
     None,

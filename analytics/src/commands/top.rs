@@ -3,9 +3,12 @@
 use std::{cmp::Ordering, collections::BTreeSet, process::ExitCode};
 
 use mailqos_figures::stats::{FiguresQuery, Row};
+use mailqos_model::UtcMicros;
 
 use super::{
-    Failure, Global, print,
+    Failure, Global,
+    engine::{EngineArgs, Item, Work},
+    print,
     source::{SourceArgs, lake_failure},
     stats::{Figure, FigureValue, RequestedPercentile, Shape, query},
     table::{Cell, Format, Table, counted},
@@ -16,6 +19,9 @@ use super::{
 pub struct Args {
     #[command(flatten)]
     source: SourceArgs,
+
+    #[command(flatten)]
+    engine: EngineArgs,
 
     /// Figure to rank by: availability, delivery_rate, coverage, availability_by_time, downtime,
     /// outages, longest_outage, mttr, mtbf, lost, delivered_within_30s, delivered_p99,
@@ -54,13 +60,22 @@ pub fn run(args: &Args, global: &Global) -> Result<ExitCode, Failure> {
         .with_receipts(figure.mail().is_some());
     let mut question = shape.question(&source.period, None);
     question.metrics = vec![figure.metric()];
-    let rows: Vec<Row> = source
-        .lake
-        .map(&query(&source, &question), |series| question.rows(series))
-        .map_err(lake_failure)?
-        .into_iter()
-        .flatten()
-        .collect();
+    let query = query(&source, &question);
+    let options = source.config.as_ref().map(|config| &config.engine);
+    let rows: Vec<Vec<Row>> = match args.engine.engine(options)? {
+        Some(engine) => {
+            let work = Work::figures(&question, false);
+            let asked = (&query, &source.period);
+            let found = engine.ask(&source, asked, UtcMicros::now(), work)?;
+            let rows = found.items(&source.lake).filter_map(|item| match item {
+                Item::Figures { rows, .. } => Some(rows),
+                _ => None,
+            });
+            rows.collect()
+        }
+        None => source.lake.map(&query, |series| question.rows(series)).map_err(lake_failure)?,
+    };
+    let rows: Vec<Row> = rows.into_iter().flatten().collect();
     let (mut known, unknown): (Vec<&Row>, Vec<&Row>) =
         rows.iter().partition(|row| figure.value(row, &question) != FigureValue::None);
     sort_best_first(&mut known, figure, &question);

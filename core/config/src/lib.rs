@@ -12,6 +12,7 @@ mod alarm;
 mod calendar;
 mod console;
 pub mod edit;
+mod engine;
 pub mod form;
 mod from_toml;
 mod heartbeat;
@@ -53,6 +54,7 @@ pub use actions::{
 pub use alarm::{AlarmRule, JunkRule, PercentileRule, Threshold, Timing, TlsVersion};
 pub use calendar::{Calendar, Cron};
 pub use console::ConsoleOptions;
+pub use engine::{EngineKind, EngineOptions};
 pub use from_toml::{DateText, FromToml};
 pub use heartbeat::{Heartbeat, HeartbeatService};
 pub use hours::{Hours, Span, time_of_day, weekday};
@@ -131,6 +133,8 @@ pub struct Config {
     pub maintenance: Vec<Maintenance>,
     /// Maximum numbers of simultaneous tests.
     pub limits: Limits,
+    /// Where figures are computed.
+    pub engine: EngineOptions,
     /// Address of the OpenMetrics endpoint, if it is enabled.
     pub metrics: Option<std::net::SocketAddr>,
     /// Options of the web console.

@@ -12,7 +12,7 @@ use mailqos_model::{InvalidName, Micros, MonitorId, Name, SiteName};
 
 use super::{
     Config, DataLocation, DeliveryOptions, Limits, ObjectStoreOptions, Problem, Problems, Severity,
-    Table, account, actions, alarm, console, heartbeat,
+    Table, account, actions, alarm, console, engine, heartbeat,
     key::{Defaulted, Optional, key},
     mail_server, maintenance, monitor, object_store, operator, proxy,
     reference::Key,
@@ -93,6 +93,8 @@ keys! {
         limits: Key = Key::table(&["limits"]);
         /// How to reach the object store of `data`.
         object_store: Key = Key::table(&["object_store"]);
+        /// Where figures are computed.
+        engine: Key = Key::table(&["engine"]);
         /// The web console.
         console: Key = Key::table(&["console"]);
         /// Settings for all deliveries.
@@ -343,6 +345,7 @@ fn top_of_file(
         maintenance: Vec::new(),
         limits: limits(root, problems),
         metrics: metrics(root, problems),
+        engine: engine::read(root, &ROOT_MORE.engine, problems),
         console: console::read(root, &ROOT_MORE.console, plaintext, problems),
         references: references(root, problems),
         heartbeat: heartbeat::read(root, &ROOT_MORE.heartbeat, plaintext, problems),

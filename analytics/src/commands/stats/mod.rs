@@ -8,16 +8,9 @@ mod json;
 mod mail_figure;
 mod shape;
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    process::ExitCode,
-    sync::Arc,
-};
+use std::{collections::BTreeMap, process::ExitCode, sync::Arc};
 
-use self::{
-    answer::{Answer, sparkline},
-    shape::percentile,
-};
+use self::{answer::Answer, shape::percentile};
 pub(super) use self::{
     figure::{Figure, FigureValue},
     shape::{RequestedPercentile, Shape},
@@ -31,6 +24,7 @@ use mailqos_lake_tables::{Column, Metric, Series, SeriesQuery};
 
 use super::{
     Failure, Global,
+    engine::{Engine, EngineArgs, Grouping, Item, Seen, Work, sparkline},
     source::{Source, SourceArgs, lake_failure},
     table::Format,
 };
@@ -40,8 +34,6 @@ use super::{
 const BUDGET: usize = 1536 * 1024 * 1024;
 /// Bytes of output that are buffered, so that a failure midway leaves no partial output.
 const HELD: usize = 64 * 1024 * 1024;
-/// Number of parts of the period in a sparkline.
-const SPARK: i64 = 24;
 
 /// Show figures per monitor and time bucket: outcomes, availability by tests and by time, outages,
 /// coverage, and the distribution of each metric in milliseconds.
@@ -52,6 +44,9 @@ const SPARK: i64 = 24;
 pub struct Args {
     #[command(flatten)]
     source: SourceArgs,
+
+    #[command(flatten)]
+    engine: EngineArgs,
 
     /// Row per period or per bucket of local time.
     #[arg(long, value_enum, default_value = "total")]
@@ -131,33 +126,19 @@ impl Group {
         }
     }
 
-    /// Returns the groups to which a monitor's samples belong.
-    fn of(self, series: &Series, source: &Source) -> Vec<Subject> {
-        let whose = |site: Option<&Arc<str>>, group: Option<Arc<str>>| Subject {
-            site: site.cloned(),
-            monitor: None,
-            group,
-            kind: series.kind.clone(),
+    /// Returns the groups to which monitors belong.
+    fn grouping(self, source: &Source) -> Grouping {
+        let named = |groups: &dyn Fn(&Monitor) -> Vec<String>| {
+            let monitors = source.config.iter().flat_map(|config| config.monitors.values());
+            let named = monitors.map(|monitor| (monitor.id.to_string(), groups(monitor)));
+            Grouping::Named(named.collect())
         };
-        let configured = || source.config.as_ref()?.monitors.get(&*series.monitor);
         match self {
-            Self::Monitor => vec![Subject {
-                site: Some(Arc::clone(&series.site)),
-                monitor: Some(Arc::clone(&series.monitor)),
-                group: None,
-                kind: series.kind.clone(),
-            }],
-            Self::Site => vec![whose(Some(&series.site), None)],
-            Self::All => vec![whose(None, None)],
-            Self::Object => {
-                vec![whose(None, configured().map(|monitor| monitor.object.as_str().into()))]
-            }
-            Self::Tag => match configured() {
-                Some(monitor) if !monitor.tags.is_empty() => {
-                    monitor.tags.iter().map(|tag| whose(None, Some(tag.as_str().into()))).collect()
-                }
-                _ => vec![whose(None, None)],
-            },
+            Self::Monitor => Grouping::Monitor,
+            Self::Site => Grouping::Site,
+            Self::All => Grouping::All,
+            Self::Object => named(&|monitor| vec![monitor.object.as_str().to_owned()]),
+            Self::Tag => named(&|monitor| monitor.tags.iter().map(|tag| tag.to_string()).collect()),
         }
     }
 }
@@ -174,6 +155,12 @@ enum Compare {
 /// Wrong usage, or the lake can't be read.
 pub fn run(args: &Args, global: &Global) -> Result<ExitCode, Failure> {
     if let [monitor, figure] = args.explain.as_slice() {
+        if args.engine.elsewhere().is_some() {
+            return Err(Failure::usage(
+                "--explain is computed in this process only",
+                "remove --engine, or use --engine local",
+            ));
+        }
         let figure: Figure =
             figure.parse().map_err(|message| Failure::usage(message, Figure::HELP))?;
         let source =
@@ -205,47 +192,96 @@ pub fn run(args: &Args, global: &Global) -> Result<ExitCode, Failure> {
         },
         ..Shape::of_monitors(source.period.calendar.clone(), &args.metrics, &args.percentiles)
     };
-    let whole = query(&source, &shape.question(&source.period, None));
-    shape.kinds = source.lake.has_kinds(&whole).map_err(lake_failure)?;
-    let mut answer = Answer::new(&shape, &source);
-    if let Some(with) = args.compare {
-        let now = rows(&source, &shape, &source.period, None)?;
-        let before = match with {
-            Compare::Previous => source.period.previous(),
-            Compare::Year => source.period.year_ago(),
-        };
-        let mut earlier: BTreeMap<Subject, Row> = rows(&source, &shape, &before, None)?
-            .into_iter()
-            .map(|row| (row.whose.clone(), row))
-            .collect();
-        answer.compared_with(before);
-        for row in now {
-            let before = earlier.remove(&row.whose);
-            let one = answer.render(&[row], before.as_ref(), &[]);
-            answer.take(one)?;
+    let options = source.config.as_ref().map(|config| &config.engine);
+    let engine = args.engine.engine(options)?;
+    let by = args.by.unit();
+    let empty = match (args.compare, &engine) {
+        (None, None) if args.group == Group::Monitor => monitors(args, &source, &mut shape)?,
+        (None, Some(engine)) if args.group == Group::Monitor => {
+            monitors_elsewhere(args, engine, &source, &mut shape)?
         }
-    } else if args.group == Group::Monitor {
-        let question = shape.question(&source.period, args.by.unit());
-        let query = query(&source, &question);
-        let spark = source.format == Format::Table && args.by == By::Total;
-        let render = answer.renderer();
-        source.lake.for_each(
-            &query,
-            |series| {
-                let lines = if spark { vec![sparkline(series, &question)] } else { Vec::new() };
-                render.render(&question.rows(series), None, &lines)
-            },
-            |rendered| answer.take(rendered),
-        )?;
-    } else {
-        for row in rows(&source, &shape, &source.period, args.by.unit())? {
-            let one = answer.render(&[row], None, &[]);
-            answer.take(one)?;
+        (None, engine) => {
+            let (rows, kinds) = rows((&source, engine.as_ref()), &shape, &source.period, by)?;
+            shape.kinds = kinds;
+            let mut answer = Answer::new(&shape, &source);
+            for row in rows {
+                let one = answer.render(&[row], None, &[]);
+                answer.take(one)?;
+            }
+            answer.finish()?
         }
-    }
-    let empty = answer.finish()?;
+        (Some(with), engine) => compared(with, (&source, engine.as_ref()), &mut shape)?,
+    };
     source.remarks(empty);
     Ok(ExitCode::SUCCESS)
+}
+
+/// Prints the figures of the period beside those of an earlier one; returns whether there are none.
+fn compared(
+    with: Compare,
+    (source, engine): (&Source, Option<&Engine>),
+    shape: &mut Shape,
+) -> Result<bool, Failure> {
+    let (now, kinds) = rows((source, engine), shape, &source.period, None)?;
+    let before = match with {
+        Compare::Previous => source.period.previous(),
+        Compare::Year => source.period.year_ago(),
+    };
+    let (earlier, _) = rows((source, engine), shape, &before, None)?;
+    let mut earlier: BTreeMap<Subject, Row> =
+        earlier.into_iter().map(|row| (row.whose.clone(), row)).collect();
+    shape.kinds = kinds;
+    let mut answer = Answer::new(shape, source);
+    answer.compared_with(before);
+    for row in now {
+        let before = earlier.remove(&row.whose);
+        let one = answer.render(&[row], before.as_ref(), &[]);
+        answer.take(one)?;
+    }
+    answer.finish()
+}
+
+/// Prints the figures of monitors; returns whether there are none.
+fn monitors(args: &Args, source: &Source, shape: &mut Shape) -> Result<bool, Failure> {
+    let question = shape.question(&source.period, args.by.unit());
+    let query = query(source, &question);
+    shape.kinds = source.lake.has_kinds(&query).map_err(lake_failure)?;
+    let spark = source.format == Format::Table && args.by == By::Total;
+    let mut answer = Answer::new(shape, source);
+    let render = answer.renderer();
+    source.lake.for_each(
+        &query,
+        |series| {
+            let lines = if spark { vec![sparkline(series, &question)] } else { Vec::new() };
+            render.render(&question.rows(series), None, &lines)
+        },
+        |rendered| answer.take(rendered),
+    )?;
+    answer.finish()
+}
+
+/// Prints the figures of monitors that an engine computes; returns whether there are none.
+fn monitors_elsewhere(
+    args: &Args,
+    engine: &Engine,
+    source: &Source,
+    shape: &mut Shape,
+) -> Result<bool, Failure> {
+    let question = shape.question(&source.period, args.by.unit());
+    let spark = source.format == Format::Table && args.by == By::Total;
+    let work = Work::figures(&question, spark);
+    let asked = (&query(source, &question), &source.period);
+    let found = engine.ask(source, asked, question.now, work)?;
+    shape.kinds = found.kinds;
+    let mut answer = Answer::new(shape, source);
+    let render = answer.renderer();
+    for item in found.items(&source.lake) {
+        if let Item::Figures { rows, line } = item {
+            let lines: Vec<String> = line.into_iter().collect();
+            answer.take(render.render(&rows, None, &lines))?;
+        }
+    }
+    answer.finish()
 }
 
 pub(super) fn query(source: &Source, question: &FiguresQuery) -> SeriesQuery {
@@ -257,24 +293,50 @@ pub(super) fn query(source: &Source, question: &FiguresQuery) -> SeriesQuery {
     }
 }
 
-/// Returns the rows of a period, of monitors or groups, in order.
+/// Returns the rows of a period, of monitors or groups, in order, and whether some tests are not of
+/// kind `mail-qos`.
 fn rows(
-    source: &Source,
+    (source, engine): (&Source, Option<&Engine>),
     shape: &Shape,
     period: &Period,
     by: Option<Unit>,
-) -> Result<Vec<Row>, Failure> {
+) -> Result<(Vec<Row>, bool), Failure> {
     let whole = shape.question(period, by);
-    if shape.group == Group::Monitor {
-        let rows = source
-            .lake
-            .map(&query(source, &whole), |series| whole.rows(series))
-            .map_err(lake_failure)?;
-        return Ok(rows.into_iter().flatten().collect());
+    let all = query(source, &whole);
+    let grouping = shape.group.grouping(source);
+    match engine {
+        Some(engine) if shape.group == Group::Monitor => {
+            let work = Work::figures(&whole, false);
+            let found = engine.ask(source, (&all, period), whole.now, work)?;
+            let kinds = found.kinds;
+            let rows = found.items(&source.lake).filter_map(|item| match item {
+                Item::Figures { rows, .. } => Some(rows),
+                _ => None,
+            });
+            Ok((rows.flatten().collect(), kinds))
+        }
+        Some(engine) => {
+            let untested = |seen: &Seen| untested(source, &grouping, seen);
+            let groups = engine.groups(source, (&all, &whole), &grouping, &untested)?;
+            Ok((groups.rows, groups.kinds))
+        }
+        None => {
+            let kinds = source.lake.has_kinds(&all).map_err(lake_failure)?;
+            if shape.group == Group::Monitor {
+                let rows =
+                    source.lake.map(&all, |series| whole.rows(series)).map_err(lake_failure)?;
+                return Ok((rows.into_iter().flatten().collect(), kinds));
+            }
+            Ok((pooled(source, &whole, &grouping)?, kinds))
+        }
     }
+}
+
+/// Returns the rows of groups, in order.
+fn pooled(source: &Source, whole: &FiguresQuery, grouping: &Grouping) -> Result<Vec<Row>, Failure> {
     // Exact percentiles over several monitors need all their values in memory, so as many metrics
     // as fit are read together.
-    let samples = source.lake.count(&query(source, &whole)).map_err(lake_failure)?;
+    let samples = source.lake.count(&query(source, whole)).map_err(lake_failure)?;
     let at_a_time = (BUDGET / (4 * samples).max(1)).clamp(1, whole.metrics.len());
     let mut all: Vec<Row> = Vec::new();
     for (number, metrics) in whole.metrics.chunks(at_a_time).enumerate() {
@@ -282,12 +344,12 @@ fn rows(
         question.metrics = metrics.to_vec();
         question.receipts &= number == 0;
         let mut pools: BTreeMap<Subject, Pool> = BTreeMap::new();
-        let mut seen: BTreeSet<(Arc<str>, Arc<str>)> = BTreeSet::new();
+        let mut seen = Seen::new();
         source.lake.for_each(
             &query(source, &question),
             |series| {
                 let whose = (Arc::clone(&series.site), Arc::clone(&series.monitor));
-                (whose, shape.group.of(series, source), question.share(series))
+                (whose, grouping.of(series), question.share(series))
             },
             |(whose, groups, share): (_, Vec<Subject>, Share)| {
                 if !share.is_empty() {
@@ -304,7 +366,7 @@ fn rows(
             },
         )?;
         // A monitor without samples lowers the coverage of its group.
-        for group in untested(source, shape, &seen) {
+        for group in untested(source, grouping, &seen) {
             if let Some(pool) = pools.get_mut(&group) {
                 pool.add_untested(&question);
             }
@@ -328,7 +390,7 @@ fn kind_of(monitor: &Monitor) -> Option<Arc<str>> {
 }
 
 /// Returns the groups of the selected configured monitors that have no samples, each once.
-fn untested(source: &Source, shape: &Shape, seen: &BTreeSet<(Arc<str>, Arc<str>)>) -> Vec<Subject> {
+fn untested(source: &Source, grouping: &Grouping, seen: &Seen) -> Vec<Subject> {
     let Some(config) = &source.config else {
         return Vec::new();
     };
@@ -351,7 +413,7 @@ fn untested(source: &Source, shape: &Shape, seen: &BTreeSet<(Arc<str>, Arc<str>)
                 ..Series::default()
             };
             (series.site, series.monitor) = (site, monitor);
-            shape.group.of(&series, source)
+            grouping.of(&series)
         })
         .collect()
 }

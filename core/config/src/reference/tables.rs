@@ -9,6 +9,7 @@ use crate::{
     },
     alarm::{AlarmKeys, MonitorAlarmKeys, PercentileKeys, THRESHOLDS},
     console::ConsoleKeys,
+    engine::EngineKeys,
     heartbeat::HeartbeatKeys,
     hours::HoursKeys,
     mail_server::{DkimKeys, MailServerKeys, SenderKeys},
@@ -67,6 +68,12 @@ pub const CONFIGURATION: Reference = Reference {
             head: "[object_store]",
             about: "How to reach the object store of `data`. Missing settings come from the environment, in the same form as for the cloud provider's own tools.",
             keys: &[ObjectStoreKeys::KEYS, ObjectStoreCacheKeys::KEYS],
+        },
+        Shape {
+            id: "engine",
+            head: "[engine]",
+            about: "Where `stats`, `outages`, `top`, `sla` and `report` compute figures. Every engine gives the same figures.",
+            keys: &[EngineKeys::KEYS],
         },
         Shape {
             id: "console",

@@ -169,7 +169,7 @@ impl<'lake> SeriesIter<'lake> {
     /// Divides a site's monitors by name so that each batch stays within the budget, at the
     /// boundaries of row groups.
     fn plan(&self, files: Vec<&'lake LakeFile>) -> Result<VecDeque<Plan<'lake>>, LakeError> {
-        let names = || Wanted { names: self.query.monitors.clone(), ..Wanted::default() };
+        let names = || self.query.wanted();
         let held = AtomicUsize::new(0);
         let found = self.catalogue.in_parallel(&files, |file| {
             let (groups, footer) = footer::groups(file)?;
@@ -205,7 +205,9 @@ impl<'lake> SeriesIter<'lake> {
         }
         let mut edges: BTreeMap<Arc<str>, usize> = BTreeMap::new();
         for group in groups.iter().filter(|group| wanted.may_be_in(group)) {
-            if let Some((least, _)) = &group.monitors {
+            if let Some((least, _)) = &group.monitors
+                && self.query.range.0.as_ref().is_none_or(|from| from < least)
+            {
                 *edges.entry(Arc::clone(least)).or_default() += group.rows;
             }
         }
@@ -222,15 +224,16 @@ impl<'lake> SeriesIter<'lake> {
         // If the monitors are selected by name, a batch may end within a row group; the rest of the
         // group is discarded file by file.
         let mut plans: VecDeque<Plan<'lake>> = if self.query.monitors.len() >= count {
-            let names: Vec<&String> = self.query.monitors.iter().collect();
-            let chunks = names.chunks(names.len().div_ceil(count));
-            let wanted = chunks.map(|names| Wanted {
-                names: names.iter().map(|name| (*name).clone()).collect(),
-                ..Wanted::default()
+            let all: Vec<&String> = self.query.monitors.iter().collect();
+            let chunks = all.chunks(all.len().div_ceil(count));
+            let wanted = chunks.map(|some| Wanted {
+                names: some.iter().map(|name| (*name).clone()).collect(),
+                ..names()
             });
             wanted.map(|wanted| plan(wanted, true)).collect()
         } else {
-            let (mut plans, mut from, mut sum) = (VecDeque::new(), None, 0_usize);
+            let (mut plans, mut from, mut sum) =
+                (VecDeque::new(), self.query.range.0.clone(), 0_usize);
             for (edge, rows) in edges {
                 if sum > 0 && (sum + rows).saturating_mul(per_row) > budget {
                     let wanted =

@@ -8,15 +8,17 @@
 //! limited; larger queries are read in batches of monitors.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     ops::Range,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
 };
 
 use jiff::civil::Date;
+use mailqos_base::hex;
 use mailqos_lake::{Fetcher, LakeError, Record as _, Traffic, read_day, read_day_bytes};
-use mailqos_model::{Event, MAX_DECLARATION_DELAY, UtcMicros};
+use mailqos_model::{Event, MAX_DECLARATION_DELAY, Micros, UtcMicros};
+use sha2::{Digest as _, Sha256};
 
 use super::{
     batch::SeriesIter,
@@ -30,8 +32,20 @@ use super::{
     series::Series,
 };
 
+/// Most files whose row groups determine how monitors are divided into parts.
+const MAX_SAMPLED: usize = 8;
+
 /// The names of a site and of a monitor.
 pub type SiteAndMonitor = (Arc<str>, Arc<str>);
+
+/// A row group, as its file describes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RowGroup {
+    /// The smallest and the greatest monitor; `None` if the writer has not recorded them.
+    pub monitors: Option<(Arc<str>, Arc<str>)>,
+    /// Number of rows.
+    pub rows: usize,
+}
 
 /// The events of a site, in order.
 pub type SiteEvents = (Arc<str>, Vec<Event>);
@@ -415,9 +429,102 @@ impl Lake {
         Ok(self.groups(query)?.iter().any(|group| group.has_kinds))
     }
 
+    /// Returns the row groups that a query may match, of a sample of its files, to divide the
+    /// monitors into parts.
+    ///
+    /// # Errors
+    /// A file is corrupt or can't be read.
+    pub fn row_groups(&self, query: &SeriesQuery) -> Result<Vec<RowGroup>, LakeError> {
+        let (wanted, all) = (query.wanted(), self.series(query).files());
+        let files: Vec<&LakeFile> =
+            all.iter().step_by(all.len().div_ceil(MAX_SAMPLED).max(1)).copied().collect();
+        let found = self.catalogue.in_parallel(&files, |file| Ok(footer::groups(file)?.0))?;
+        let groups = found.into_iter().filter_map(|(_, groups)| groups).flatten();
+        let groups = groups.filter(|group| wanted.may_be_in(group));
+        Ok(groups.map(|group| RowGroup { monitors: group.monitors, rows: group.rows }).collect())
+    }
+
+    /// Returns a digest of the names and versions of the day files in the period of a query at
+    /// these sites, and of the maintenance that was declared afterwards: the figures of all
+    /// monitors follow from these. Files that are only read as context are not included, because
+    /// today's file is replaced every few minutes.
+    ///
+    /// # Errors
+    /// A file of events can't be read.
+    pub fn digest(&self, query: &SeriesQuery) -> Result<String, LakeError> {
+        let mut digest = Sha256::new();
+        let mut add = |part: &str| {
+            digest.update((part.len() as u64).to_le_bytes());
+            digest.update(part);
+        };
+        let days = query.days(Micros::ZERO);
+        for file in self.series(query).files() {
+            if days.contains(&file.date) {
+                add(&self.inner_path(&file.path).to_string_lossy());
+                add(&file.version());
+            }
+        }
+        let of_sites = |site: &str| query.sites.is_empty() || query.sites.contains(site);
+        for declaration in self.declarations(&query.period)?.all() {
+            if of_sites(&declaration.site) {
+                add(&format!("{declaration:?}"));
+            }
+        }
+        Ok(hex(&digest.finalize()[..16]))
+    }
+
+    /// Returns the duplicates found so far: file, monitor and number of rows.
+    pub fn double_rows(&self) -> Vec<(PathBuf, Arc<str>, usize)> {
+        let doubles = self.catalogue.doubles.lock().unwrap_or_else(PoisonError::into_inner);
+        let each = doubles.iter().flat_map(|(path, monitors)| {
+            monitors.iter().map(|(monitor, count)| (path.clone(), Arc::clone(monitor), *count))
+        });
+        each.collect()
+    }
+
+    /// Adds duplicates that other processes found.
+    pub fn note_doubles(&self, doubles: Vec<(PathBuf, String, usize)>) {
+        let mut known = self.catalogue.doubles.lock().unwrap_or_else(PoisonError::into_inner);
+        for (path, monitor, count) in doubles {
+            let most = known.entry(path).or_default().entry(monitor.into()).or_default();
+            *most = count.max(*most);
+        }
+    }
+
+    /// Adds a corrupt file that another process skipped.
+    pub fn note_skipped(&self, path: PathBuf, reason: String) {
+        self.catalogue.note_skipped(path, reason);
+    }
+
+    /// Skips these files, each with the reason, because another process has found them to be
+    /// corrupt.
+    #[must_use]
+    pub fn without(mut self, files: &BTreeMap<PathBuf, String>) -> Self {
+        self.catalogue.files.retain(|file| !files.contains_key(&file.path));
+        for (path, reason) in files {
+            self.catalogue.note_skipped(path.clone(), reason.clone());
+        }
+        self
+    }
+
+    /// Returns the path of a file within the lake, which is the same wherever the lake is mounted.
+    pub fn inner_path<'a>(&self, path: &'a Path) -> &'a Path {
+        self.root().and_then(|root| path.strip_prefix(root).ok()).unwrap_or(path)
+    }
+
+    /// Returns the path of a file from its path within the lake.
+    pub fn outer_path(&self, inner: &Path) -> PathBuf {
+        self.root().map_or_else(|| inner.to_owned(), |root| root.join(inner))
+    }
+
+    /// Returns the folder of samples and events.
+    fn root(&self) -> Option<&Path> {
+        self.folder.parent()
+    }
+
     /// Returns the row groups that a query may match.
     fn groups(&self, query: &SeriesQuery) -> Result<Vec<Group>, LakeError> {
-        let wanted = Wanted { names: query.monitors.clone(), ..Wanted::default() };
+        let wanted = query.wanted();
         let files: Vec<&LakeFile> = self.series(query).files();
         let found = self.catalogue.in_parallel(&files, |file| Ok(footer::groups(file)?.0))?;
         let groups = found.into_iter().filter_map(|(_, groups)| groups).flatten();

@@ -38,7 +38,7 @@ pub use batch::SeriesIter;
 pub use days::{Day, LakeAdminError, SiteInfo, Tree, info, list};
 pub use declared::{Declaration, Declarations};
 pub use durations::{Durations, Values};
-pub use lake::{Lake, SiteAndMonitor, SiteEvents};
+pub use lake::{Lake, RowGroup, SiteAndMonitor, SiteEvents};
 pub use metric::{Column, Metric};
 pub use query::SeriesQuery;
 pub use receipt::{Receipt, TlsFacts};

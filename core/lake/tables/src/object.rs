@@ -8,6 +8,7 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
+    time::UNIX_EPOCH,
 };
 
 use bytes::Bytes;
@@ -32,6 +33,24 @@ pub(crate) struct LakeFile {
     pub(crate) path: PathBuf,
     /// The object, if the lake is in an object store.
     pub(crate) object: Option<Arc<LakeObject>>,
+}
+
+impl LakeFile {
+    /// Returns what distinguishes its version from others. A file that can't be looked up has an
+    /// empty version, which no existing file has.
+    pub(crate) fn version(&self) -> String {
+        if let Some(object) = &self.object {
+            let current = object.current();
+            return format!("{} {}", current.size, current.version.name());
+        }
+        let about = std::fs::metadata(&self.path).ok();
+        let version = about.and_then(|about| {
+            let modified = about.modified().ok()?;
+            let since = modified.duration_since(UNIX_EPOCH).unwrap_or_default();
+            Some(format!("{} {}", about.len(), since.as_nanos()))
+        });
+        version.unwrap_or_default()
+    }
 }
 
 pub(crate) fn corrupt(file: &LakeFile, reason: impl ToString) -> LakeError {

@@ -3,13 +3,17 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     ops::{Range, RangeInclusive},
+    sync::Arc,
 };
 
 use jiff::civil::Date;
 use mailqos_config::Config;
 use mailqos_model::{Micros, UtcMicros};
 
-use super::metric::{Column, Metric};
+use super::{
+    footer::Wanted,
+    metric::{Column, Metric},
+};
 
 /// Approximate size of the decoded samples that are held at a time, in bytes.
 const BUDGET: usize = 384 * 1024 * 1024;
@@ -23,6 +27,8 @@ pub struct SeriesQuery {
     pub sites: BTreeSet<String>,
     /// Monitors; all if empty.
     pub monitors: BTreeSet<String>,
+    /// The first monitor name, and the one after the last; not limited if absent.
+    pub range: (Option<Arc<str>>, Option<Arc<str>>),
     /// The period whose samples are `inside`.
     pub period: Range<UtcMicros>,
     /// Minimum time before and after the period from which samples are read as context, for outages
@@ -46,6 +52,7 @@ impl SeriesQuery {
         Self {
             sites: BTreeSet::new(),
             monitors: BTreeSet::new(),
+            range: (None, None),
             period: period.into(),
             context: Micros::ZERO,
             intervals: BTreeMap::new(),
@@ -61,6 +68,19 @@ impl SeriesQuery {
     pub fn monitors<S: Into<String>>(mut self, monitors: impl IntoIterator<Item = S>) -> Self {
         self.monitors = monitors.into_iter().map(Into::into).collect();
         self
+    }
+
+    /// Selects the monitors from one name to another, which is excluded.
+    #[must_use]
+    pub fn range(mut self, from: Option<&str>, to: Option<&str>) -> Self {
+        self.range = (from.map(Arc::from), to.map(Arc::from));
+        self
+    }
+
+    /// Returns the selected monitors.
+    pub(crate) fn wanted(&self) -> Wanted {
+        let (from, to) = self.range.clone();
+        Wanted { names: self.monitors.clone(), from, to }
     }
 
     /// Selects these sites; all if the list is empty.
