@@ -181,6 +181,27 @@ fn groups_are_combined_to_the_same_bytes() {
 }
 
 #[test]
+fn service_levels_get_the_same_verdicts() {
+    let place = Place::new();
+    place.configure(
+        "[service_level.all]\navailability = \"99%\"\nuptime = \"99%\"\ndelivered_within = { \"30s\" = \"90%\" }\n\
+         inbox_placement = \"80%\"\npercentile = { round_trip = { p95 = \"45s\" } }\nperiod = \"month\"\n\
+         [service_level.group]\njudge = \"together\"\nmonitors = [\"m*\"]\navailability = \"97%\"\n\
+         percentile = { smtp_connect = { p99 = \"80ms\" } }\nperiod = \"week\"\n\
+         timezone = \"Europe/Oslo\"\n",
+    );
+    for format in ["table", "json", "csv"] {
+        place.compare(&["sla", "--format", format]);
+    }
+    place.compare(&["sla", "group", "--monitor", "m1", "--site", "oslo", "--format", "json"]);
+    // Without samples, there are no workers to ask.
+    let nothing = ["sla", "--from", "2020-01-01", "--to", "2020-01-02", "--format", "json"];
+    let here = place.run(&nothing);
+    let there = place.run(&[&nothing[..], &["--engine", "processes"]].concat());
+    assert!(here.status.success() && here.stdout == there.stdout);
+}
+
+#[test]
 fn the_configuration_selects_the_engine() {
     let place = Place::new();
     place.configure("[engine]\nkind = \"processes\"\nshards = 3\nworker = \"/nowhere\"\n");
@@ -256,8 +277,11 @@ fn a_worker_that_misbehaves_gives_no_figures() {
         (format!("{cut} head -c 1000 out.$$"), "is not an answer"),
         (format!("{cut} cat out.$$ out.$$"), "not expected"),
         ("cat > /dev/null".to_owned(), "incomplete"),
+        // It writes while it reads (https://github.com/yegor256/jaxec/issues/168).
+        ("exec cat".to_owned(), "is not an answer"),
         ("printf '\\377\\376'".to_owned(), "something else than text"),
         ("echo 'no space left' >&2; exit 3".to_owned(), "no space left"),
+        // https://github.com/state-of-the-art/BlendNet/issues/2: a killed worker counted as done.
         ("kill -9 $$".to_owned(), "signal"),
     ] {
         worker(&place, &script);
@@ -271,6 +295,7 @@ fn a_worker_that_misbehaves_gives_no_figures() {
     }
 }
 
+/// https://github.com/natcap/taskgraph/issues/116: the program waited forever for its workers.
 #[test]
 fn a_worker_that_never_ends_is_ended() {
     let place = Place::new();
@@ -304,6 +329,8 @@ fn a_worker_that_is_killed_is_replaced() {
     assert!(there.status.success() && there.stdout == here.stdout);
 }
 
+/// https://github.com/spiceai/spiceai/issues/13793 and
+/// https://github.com/ClickHouse/ClickHouse/pull/107934: results of two versions of a file.
 #[test]
 fn a_file_that_changes_between_two_parts_is_read_again() {
     let place = Place::new();

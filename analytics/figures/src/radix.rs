@@ -328,6 +328,35 @@ mod tests {
         assert_eq!((found, passes), (vec![close[0], close[0], close[9_999], close[9_999]], 3));
     }
 
+    /// Wrong answers of programs that merge summaries of parts instead of counting.
+    #[test]
+    fn parts_are_merged_without_an_error() {
+        // https://github.com/DataDog/sketches-js/issues/22: merged negative numbers became zero.
+        let negative = [(-10..-5).collect::<Vec<i64>>(), (-5..0).collect()];
+        assert_eq!(all(&negative).0, (-10..0).collect::<Vec<i64>>());
+        // https://github.com/dask/dask/issues/6551: one value per part.
+        let single: Vec<Vec<i64>> = (1..=100).map(|value| vec![value]).collect();
+        assert_eq!(all_of(&single, vec![49, 50]).0, [50, 51]);
+        // https://github.com/Eventual-Inc/Daft/pull/300: far more parts than values.
+        let mut empty = vec![Vec::new(); 1_000];
+        empty[700].push(5);
+        assert_eq!(all(&empty).0, [5]);
+        // https://github.com/apache/spark/pull/15641: many values equal to the smallest one.
+        let equal = [vec![7; 500], vec![7, 7, 9_000_000], vec![7; 20]];
+        assert_eq!(all_of(&equal, vec![0, 261, 521, 522]).0, [7, 7, 7, 9_000_000]);
+        // https://github.com/apache/spark/pull/26029: parts of very different sizes and ranges.
+        let uneven = [vec![1], (2..100_000).collect(), vec![100_000, 100_001]];
+        assert_eq!(
+            all_of(&uneven, vec![0, 25_000, 99_999, 100_000]).0,
+            [1, 25_001, 100_000, 100_001]
+        );
+        // https://github.com/questdb/questdb/issues/4037: beyond the range of a histogram.
+        assert_eq!(
+            all(&[vec![-73_997_484], vec![i64::MIN, i64::MAX]]).0,
+            [i64::MIN, -73_997_484, i64::MAX]
+        );
+    }
+
     #[test]
     fn values_that_change_between_passes_are_noticed() {
         let before = Values::Wide(vec![1_000_000, 1_000_001]);
