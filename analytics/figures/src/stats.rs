@@ -560,6 +560,55 @@ mod tests {
             prop_assert_eq!(rows.next(), None);
         }
 
+        /// Counting values in several processes gives the figures of the pooled values.
+        #[test]
+        fn a_counted_group_has_the_same_figures(
+            each in prop::collection::vec(drawn(), 1..5), by_day: bool, zone in 0_usize..4,
+        ) {
+            let period = period(zone, true, 80);
+            let unit = by_day.then_some(Unit::Day);
+            let metrics = [Metric::RoundTrip, Metric::SmtpSend];
+            let question =
+                FiguresQuery::new(period.clone(), UtcMicros(i64::MAX), unit, &metrics, &CONTRACT);
+            let whose = Subject { site: None, monitor: None, group: None, kind: None };
+            let (mut pool, mut counted): (Pool, Pool<crate::radix::Counted>) = Default::default();
+            let mut all_values = Vec::new();
+            for drawn in &each {
+                let mut series = series(drawn, period.from);
+                series.confine(&period);
+                pool.add(question.share(&series));
+                let mut part: Pool = Pool::default();
+                part.add(question.share(&series));
+                for group in part.counted() {
+                    let text = serde_json::to_string(&group).expect("text");
+                    let back: PartialGroup = serde_json::from_str(&text).expect("a part");
+                    prop_assert_eq!(&back, &group);
+                    counted.add_counted(back);
+                }
+                all_values.push(question.values(&series));
+            }
+            let mut orders = counted.orders(&question, &whose);
+            for ((bucket, metric), order) in &mut orders {
+                while !order.spans().is_empty() {
+                    let spans = order.spans();
+                    let mut sums = vec![crate::radix::Parts::new(); spans.len()];
+                    let values = all_values.iter().flatten().filter(|(of, _)| of == bucket);
+                    for (_, values) in values {
+                        let parts = crate::radix::Span::count(&spans, &values[*metric]);
+                        for (sum, parts) in sums.iter_mut().zip(parts) {
+                            parts.into_iter().for_each(|(part, n)| *sum.entry(part).or_default() += n);
+                        }
+                    }
+                    prop_assert_eq!(order.narrow(&sums), Ok(()));
+                }
+            }
+            let rows = counted.rows(&question, &whose, &orders);
+            let text = serde_json::to_string(&rows).expect("text");
+            let back: Vec<Row> = serde_json::from_str(&text).expect("rows");
+            prop_assert_eq!(&back, &rows);
+            prop_assert_eq!(rows, pool.rows(&question, &whose));
+        }
+
         /// Figures of several monitors are those of all their samples.
         #[test]
         fn a_group_is_all_samples_of_its_monitors(each in prop::collection::vec(drawn(), 1..4)) {
