@@ -216,7 +216,7 @@ pub fn run(args: &Args, global: &Global) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Prints the figures of the period beside those of an earlier one; returns whether there are none.
+/// Prints the figures of the period next to those of an earlier one; returns whether there are none.
 fn compared(
     with: Compare,
     (source, engine): (&Source, Option<&Engine>),

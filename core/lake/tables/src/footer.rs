@@ -30,6 +30,14 @@ pub(crate) struct Wanted {
     pub(crate) to: Option<Arc<str>>,
 }
 
+impl SeriesQuery {
+    /// Returns the selected monitors.
+    pub(crate) fn wanted(&self) -> Wanted {
+        let (from, to) = self.range.clone();
+        Wanted { names: self.monitors.clone(), from, to }
+    }
+}
+
 impl Wanted {
     pub(crate) fn is(&self, monitor: &str) -> bool {
         self.from.as_ref().is_none_or(|from| &**from <= monitor)

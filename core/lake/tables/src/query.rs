@@ -10,10 +10,7 @@ use jiff::civil::Date;
 use mailqos_config::Config;
 use mailqos_model::{Micros, UtcMicros};
 
-use super::{
-    footer::Wanted,
-    metric::{Column, Metric},
-};
+use super::metric::{Column, Metric};
 
 /// Approximate size of the decoded samples that are held at a time, in bytes.
 const BUDGET: usize = 384 * 1024 * 1024;
@@ -75,12 +72,6 @@ impl SeriesQuery {
     pub fn range(mut self, from: Option<&str>, to: Option<&str>) -> Self {
         self.range = (from.map(Arc::from), to.map(Arc::from));
         self
-    }
-
-    /// Returns the selected monitors.
-    pub(crate) fn wanted(&self) -> Wanted {
-        let (from, to) = self.range.clone();
-        Wanted { names: self.monitors.clone(), from, to }
     }
 
     /// Selects these sites; all if the list is empty.
