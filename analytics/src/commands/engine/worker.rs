@@ -138,8 +138,8 @@ impl<'a> Prepared<'a> {
                 Self::Outages(period.until(question.now).unwrap_or(period), *long)
             }
             Work::Level { id, digest, to, until } => {
-                let level =
-                    config.and_then(|config| Some((config, config.service_levels.get(id)?)));
+                let level = config
+                    .and_then(|config| Some((config, config.service_levels.get(id.as_str())?)));
                 let (config, level) = level.filter(|(config, level)| level_digest(config, level) == *digest).ok_or_else(|| {
                     format!("its configuration defines the service level {id} differently; use the same file everywhere")
                 })?;
