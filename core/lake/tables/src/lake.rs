@@ -53,6 +53,8 @@ pub type SiteEvents = (Arc<str>, Vec<Event>);
 /// A folder of samples: `<data>/samples/site=…/date=…/*.parquet`.
 #[derive(Debug)]
 pub struct Lake {
+    /// The folder of samples and events, or its address.
+    root: PathBuf,
     folder: PathBuf,
     catalogue: Catalogue,
     /// Declarations that were read, by period.
@@ -105,7 +107,14 @@ impl Lake {
         }
         files.sort_by(|a, b| (&a.site, a.date, &a.path).cmp(&(&b.site, b.date, &b.path)));
         let catalogue = Catalogue { files, ..Catalogue::default() };
-        Ok(Self { folder, catalogue, declarations: Mutex::default(), passed_over, stored: None })
+        Ok(Self {
+            root: data.to_owned(),
+            folder,
+            catalogue,
+            declarations: Mutex::default(),
+            passed_over,
+            stored: None,
+        })
     }
 
     /// Opens a lake in an object store, by listings of its folders. Files are read when they are
@@ -120,6 +129,7 @@ impl Lake {
         let (events, others) = object::day_files(&fetcher, Event::FOLDER, events);
         passed_over.extend(others);
         Ok(Self {
+            root: PathBuf::from(fetcher.address()),
             folder: PathBuf::from(format!("{}/samples", fetcher.address())),
             catalogue: Catalogue { files, is_remote: true, ..Catalogue::default() },
             declarations: Mutex::default(),
@@ -509,17 +519,12 @@ impl Lake {
 
     /// Returns the path of a file within the lake, which is the same wherever the lake is mounted.
     pub fn inner_path<'a>(&self, path: &'a Path) -> &'a Path {
-        self.root().and_then(|root| path.strip_prefix(root).ok()).unwrap_or(path)
+        path.strip_prefix(&self.root).unwrap_or(path)
     }
 
     /// Returns the path of a file from its path within the lake.
     pub fn outer_path(&self, inner: &Path) -> PathBuf {
-        self.root().map_or_else(|| inner.to_owned(), |root| root.join(inner))
-    }
-
-    /// Returns the folder of samples and events.
-    fn root(&self) -> Option<&Path> {
-        self.folder.parent()
+        self.root.join(inner)
     }
 
     /// Returns the row groups that a query may match.
