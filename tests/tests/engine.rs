@@ -380,9 +380,9 @@ fn a_file_that_changes_between_two_parts_is_read_again() {
     );
     worker(&place, &script);
     let output = place.run(&question);
-    let messages = messages(&output);
-    assert_eq!(output.status.code(), Some(1), "{messages}");
-    assert!(complains(&output, "the files of the site lyon changed"), "{messages}");
+    let text = self::messages(&output);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(complains(&output, "the files of the site lyon changed"), "{text}");
     assert!(output.stdout.is_empty());
 }
 
