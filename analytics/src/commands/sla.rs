@@ -14,10 +14,8 @@ use mailqos_figures::{
 use mailqos_model::{Micros, UtcMicros};
 
 use super::{
-    Failure, Global,
-    engine::EngineArgs,
-    print,
-    source::{SourceArgs, suggestion, weekday},
+    Failure, Global, print,
+    source::{SourceArgs, lake_failure, suggestion, weekday},
     table::{Cell, Format, Table, moment, per_cent, per_cent_beside},
 };
 
@@ -68,9 +66,6 @@ pub struct Args {
     #[arg(long)]
     skip_corrupt: bool,
 
-    #[command(flatten)]
-    engine: EngineArgs,
-
     /// Output format.
     #[arg(long, value_enum, default_value = "table")]
     format: Format,
@@ -104,9 +99,6 @@ pub fn run(args: &Args, global: &Global) -> Result<ExitCode, Failure> {
         Some(config) => config,
         None => global.load()?,
     };
-    // Workers read service levels from the same file.
-    source.config = Some(config.clone());
-    let engine = args.engine.engine(Some(&config.engine))?;
     let levels = levels(args.name.as_deref(), &config)?;
     let now = UtcMicros::now();
     let chosen = |site: &str, monitor: &str| {
@@ -120,20 +112,10 @@ pub fn run(args: &Args, global: &Global) -> Result<ExitCode, Failure> {
             periods.drain(..periods.len().saturating_sub(1));
         }
         for (period, until) in &periods {
-            let (own, when) = ((id, level), (period, *until));
-            reports.push(match &engine {
-                None => service_level::judge(&source.lake, &config, own, when, &chosen)?,
-                Some(engine) => service_level::judge_with(
-                    (&source.lake, &config),
-                    own,
-                    when,
-                    &chosen,
-                    |task, query| {
-                        let asked = (task, query);
-                        engine.evidence(&source, (&config, own), asked, (period.to, *until))
-                    },
-                )?,
-            });
+            reports.push(
+                service_level::judge(&source.lake, &config, (id, level), (period, *until), &chosen)
+                    .map_err(lake_failure)?,
+            );
         }
     }
     // Without tests, the share spent is undefined, so the missing tests are reported.

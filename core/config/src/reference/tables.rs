@@ -72,7 +72,7 @@ pub const CONFIGURATION: Reference = Reference {
         Shape {
             id: "engine",
             head: "[engine]",
-            about: "Where `stats`, `outages`, `top` and `sla` compute figures. Every engine gives the same figures.",
+            about: "Where `stats`, `outages` and `top` compute figures. Every engine gives the same figures.",
             keys: &[EngineKeys::KEYS],
         },
         Shape {
