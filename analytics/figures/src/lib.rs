@@ -8,6 +8,7 @@ pub mod alarm_log;
 pub mod availability;
 pub mod deliverability;
 pub mod delivered_within;
+pub mod explain;
 pub mod local_clock;
 pub mod outages;
 mod packed;

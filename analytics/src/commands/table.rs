@@ -2,8 +2,8 @@
 
 use std::io::IsTerminal as _;
 
-use mailqos_figures::{Calendar, rounding::decimals_apart};
-use mailqos_model::{Micros, UtcMicros};
+pub use mailqos_figures::explain::words::{long, moment, per_cent, seconds};
+use mailqos_figures::{explain::words::usual_decimals, rounding::decimals_apart};
 use polars::prelude::{Column, DataFrame, NamedFrom as _, ParquetWriter, Series};
 
 use super::{Failure, print};
@@ -112,31 +112,6 @@ impl Cell {
     }
 }
 
-/// Returns the number of decimals that a number of tests supports.
-fn usual_decimals(of: u64) -> usize {
-    (of.max(1).ilog10() as usize).saturating_sub(2).clamp(1, 4)
-}
-
-/// Formats a share as a percentage with as many decimals as the number of tests supports: 100 tests
-/// resolve 1 %, 10,000 resolve 0.01 %. Less than all is never displayed as 100 %, and more than
-/// none never as 0 %.
-pub fn per_cent(value: f64, of: u64) -> String {
-    let mut decimals = usual_decimals(of);
-    loop {
-        let text = format!("{:.decimals$} %", value * 100.0);
-        let round = (value < 1.0 && text.starts_with("100"))
-            || (value > 0.0 && text.trim_start_matches(['0', '.']) == " %");
-        if !round {
-            return text;
-        }
-        // No number of tests supports more nines than this.
-        if decimals >= 5 {
-            return if value < 0.5 { "under 0.001 %" } else { "over 99.999 %" }.to_owned();
-        }
-        decimals += 1;
-    }
-}
-
 /// Formats a share next to its objective, with enough decimals to show whether it was met.
 pub fn per_cent_beside(value: f64, goal: f64, of: u64) -> String {
     let usual = usual_decimals(of);
@@ -144,34 +119,9 @@ pub fn per_cent_beside(value: f64, goal: f64, of: u64) -> String {
     if decimals > usual { format!("{:.decimals$} %", value * 100.0) } else { per_cent(value, of) }
 }
 
-/// Formats a time in RFC 3339, to the second, with the zone's offset at that time.
-pub fn moment(calendar: &Calendar, at: UtcMicros) -> String {
-    calendar.zoned(at).strftime("%Y-%m-%dT%H:%M:%S%:z").to_string()
-}
-
 /// Formats a count with its noun: `1 file`, `2 files`. All nouns used here take an s.
 pub fn counted(count: u64, what: &str) -> String {
     format!("{count} {what}{}", if count == 1 { "" } else { "s" })
-}
-
-/// Converts microseconds to seconds.
-pub fn seconds(time: Micros) -> f64 {
-    time.0 as f64 / 1e6
-}
-
-/// Formats a duration in its two largest units: `1 d 2 h 3 min`.
-pub fn long(time: Micros) -> String {
-    let seconds = time.0 / 1_000_000;
-    let units = [(86_400, "d"), (3_600, "h"), (60, "min"), (1, "s")];
-    let mut rest = seconds;
-    let mut words = Vec::new();
-    for (length, unit) in units {
-        if rest >= length && words.len() < 2 {
-            words.push(format!("{} {unit}", rest / length));
-            rest %= length;
-        }
-    }
-    if words.is_empty() { "0".to_owned() } else { words.join(" ") }
 }
 
 /// Rows under named columns.
@@ -378,6 +328,8 @@ pub fn json<T: serde::Serialize>(rows: &[T]) -> Result<String, Failure> {
 
 #[cfg(test)]
 mod tests {
+    use mailqos_model::Micros;
+
     use super::*;
 
     #[test]

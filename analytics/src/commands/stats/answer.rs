@@ -3,17 +3,12 @@
 use std::io::Write as _;
 
 use mailqos_figures::{
-    DeliveredPercentile, delivered_within::LIMITS, percentiles::CONTRACT, periods::Period,
-    stats::Row,
+    DeliveredPercentile, delivered_within::LIMITS, explain::percentile::limit_name,
+    percentiles::CONTRACT, periods::Period, stats::Row,
 };
 use mailqos_lake_tables::has_mails;
 
-use super::{
-    Group, HELD,
-    json::JsonRow,
-    mail_figure,
-    shape::{Shape, limit_name},
-};
+use super::{Group, HELD, json::JsonRow, mail_figure, shape::Shape};
 use crate::commands::{
     Failure, print,
     source::Source,

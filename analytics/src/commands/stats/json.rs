@@ -1,15 +1,13 @@
 //! Writes the JSON of a row as defined by the contract, and on request all other figures.
 
 use mailqos_figures::{
-    DeliveredPercentile, Distribution, delivered_within::LIMITS, periods::Period, stats::Row,
+    DeliveredPercentile, Distribution, delivered_within::LIMITS, explain::percentile::limit_name,
+    periods::Period, stats::Row,
 };
 use mailqos_lake_tables::has_mails;
 use serde::{Serialize, Serializer, ser::SerializeMap as _};
 
-use super::{
-    mail_figure::JsonMails,
-    shape::{Shape, limit_name},
-};
+use super::{mail_figure::JsonMails, shape::Shape};
 use crate::commands::table::{moment, seconds};
 
 pub(super) struct JsonRow<'a> {

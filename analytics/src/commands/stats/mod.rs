@@ -3,20 +3,21 @@
 
 mod answer;
 mod explain;
-mod figure;
 mod json;
 mod mail_figure;
 mod shape;
 
 use std::{collections::BTreeMap, process::ExitCode, sync::Arc};
 
-use self::{answer::Answer, shape::percentile};
-pub(super) use self::{
-    figure::{Figure, FigureValue},
-    shape::{RequestedPercentile, Shape},
-};
+use self::answer::Answer;
+pub(super) use self::shape::Shape;
 use mailqos_config::Monitor;
+pub(super) use mailqos_figures::explain::{
+    figure::{Figure, FigureValue},
+    percentile::RequestedPercentile,
+};
 use mailqos_figures::{
+    explain::percentile::percentile,
     periods::{Period, Unit},
     stats::{FiguresQuery, Pool, Row, Share, Subject},
 };

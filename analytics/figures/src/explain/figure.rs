@@ -1,33 +1,44 @@
 //! The figures of `stats` by name, which `--explain` explains and `top` sorts by.
 
-use mailqos_figures::{
-    Counts, DeliveredPercentile, Distribution, Share,
-    delivered_within::LIMITS,
-    percentiles::needed_ranks,
-    stats::{FiguresQuery, Row},
-};
 use mailqos_lake_tables::{Metric, Series};
 use mailqos_model::Outcome;
 
 use super::{
     mail_figure::MailFigure,
-    shape::{RequestedPercentile, limit_name, percentile},
+    percentile::{RequestedPercentile, limit_name, percentile},
+    words::{long, seconds},
 };
-use crate::commands::table::{long, seconds};
+use crate::{
+    Counts, DeliveredPercentile, Distribution, Share,
+    delivered_within::LIMITS,
+    percentiles::needed_ranks,
+    stats::{FiguresQuery, Row},
+};
 
 /// A figure of `stats`, by its CSV column name.
 #[derive(Debug, Clone, PartialEq)]
-pub(in crate::commands) enum Figure {
+pub enum Figure {
+    /// Share of counted tests with the outcome `ok`.
     Availability,
+    /// Share of counted tests whose mail arrived.
     DeliveryRate,
+    /// Share of the period for which the state is known.
     Coverage,
+    /// Share of the known time.
     AvailabilityByTime,
+    /// Known time in outages.
     Downtime,
+    /// Time for which the state is unknown.
     Unknown,
+    /// Time in maintenance.
     Maintenance,
+    /// Number of outages.
     Outages,
+    /// Duration of the longest outage.
     LongestOutage,
+    /// Mean time to recovery.
     Mttr,
+    /// Mean time between failures.
     Mtbf,
     /// Concerning maintenance that was declared afterwards.
     Declared(DeclaredFigure),
@@ -35,7 +46,9 @@ pub(in crate::commands) enum Figure {
     Tests(Which),
     /// Share within one of [`LIMITS`], or within the maximum round trip.
     Within(Option<usize>),
+    /// Percentile in which undelivered mails count as infinitely late.
     Delivered(RequestedPercentile),
+    /// Statistic of a metric.
     Of(Metric, Statistic),
     /// About deliverability.
     Mail(MailFigure),
@@ -43,7 +56,7 @@ pub(in crate::commands) enum Figure {
 
 /// A figure about maintenance that was declared afterwards.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::commands) enum DeclaredFigure {
+pub enum DeclaredFigure {
     /// Counted tests in it.
     Tests,
     /// Known time in it.
@@ -115,10 +128,14 @@ impl DeclaredFigure {
 
 /// Selection of tests to count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::commands) enum Which {
+pub enum Which {
+    /// Counted tests.
     Counted,
+    /// Those with an outcome.
     Of(Outcome),
+    /// Excluded tests.
     Excluded,
+    /// Tests that may still turn out to be late.
     Provisional,
 }
 
@@ -157,7 +174,7 @@ impl Which {
     }
 
     /// Returns whether a row of a series is selected.
-    pub(in crate::commands) fn has(self, series: &Series, row: usize) -> bool {
+    pub fn has(self, series: &Series, row: usize) -> bool {
         let outcome = series.outcome[row];
         match self {
             Self::Counted => series.counts(row),
@@ -169,17 +186,24 @@ impl Which {
     }
 }
 
+/// A statistic of a metric.
 #[derive(Debug, Clone, PartialEq)]
-pub(in crate::commands) enum Statistic {
+pub enum Statistic {
+    /// Number of values.
     Count,
+    /// Smallest value.
     Min,
+    /// Mean.
     Mean,
+    /// Largest value.
     Max,
+    /// A percentile.
     Percentile(RequestedPercentile),
 }
 
 impl Figure {
-    pub(in crate::commands) const HELP: &'static str = "figures are availability, delivery_rate, coverage, availability_by_time, downtime, unknown, maintenance, \
+    /// Names of all figures.
+    pub const HELP: &'static str = "figures are availability, delivery_rate, coverage, availability_by_time, downtime, unknown, maintenance, \
          outages, longest_outage, mttr, mtbf, tests, ok, late, lost, smtp_failed, pickup_failed, not_tested, excluded, \
          provisional, inbox_placement, junk_rate, spf_pass_rate, dkim_pass_rate, dmarc_pass_rate, spam_rate, \
          first_attempt_rate, accepted_rate, in_inbox, in_junk, in_other_folder, folder_unknown, spam_score_p50, \
@@ -190,7 +214,7 @@ impl Figure {
 
 /// Value of a figure.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(in crate::commands) enum FigureValue {
+pub enum FigureValue {
     /// There are no values.
     None,
     /// The percentile falls on undelivered mails.
@@ -201,7 +225,7 @@ pub(in crate::commands) enum FigureValue {
 
 impl Figure {
     /// Returns the metric of the figure.
-    pub(in crate::commands) fn metric(&self) -> Metric {
+    pub fn metric(&self) -> Metric {
         match self {
             Self::Of(metric, _) => *metric,
             _ => Metric::RoundTrip,
@@ -209,7 +233,7 @@ impl Figure {
     }
 
     /// Returns the figure about deliverability, if it is one.
-    pub(in crate::commands) fn mail(&self) -> Option<MailFigure> {
+    pub fn mail(&self) -> Option<MailFigure> {
         match self {
             Self::Mail(figure) => Some(*figure),
             _ => None,
@@ -217,7 +241,7 @@ impl Figure {
     }
 
     /// Returns the percentile, if the figure is one.
-    pub(in crate::commands) fn percentile(&self) -> Option<&RequestedPercentile> {
+    pub fn percentile(&self) -> Option<&RequestedPercentile> {
         match self {
             Self::Delivered(asked) | Self::Of(_, Statistic::Percentile(asked)) => Some(asked),
             _ => None,
@@ -225,7 +249,7 @@ impl Figure {
     }
 
     /// Returns whether the figure is calculated from time spans rather than from tests.
-    pub(in crate::commands) fn is_of_time(&self) -> bool {
+    pub fn is_of_time(&self) -> bool {
         matches!(
             self,
             Self::Coverage
@@ -246,7 +270,7 @@ impl Figure {
     }
 
     /// Returns the unit.
-    pub(in crate::commands) fn unit(&self) -> &'static str {
+    pub fn unit(&self) -> &'static str {
         match self {
             Self::Downtime
             | Self::Unknown
@@ -266,7 +290,7 @@ impl Figure {
     }
 
     /// Returns whether higher values are better.
-    pub(in crate::commands) fn more_is_better(&self) -> bool {
+    pub fn more_is_better(&self) -> bool {
         if let Self::Mail(figure) = self {
             return figure.more_is_better();
         }
@@ -291,7 +315,7 @@ impl Figure {
     }
 
     /// Returns its value in a row.
-    pub(in crate::commands) fn value(&self, row: &Row, question: &FiguresQuery) -> FigureValue {
+    pub fn value(&self, row: &Row, question: &FiguresQuery) -> FigureValue {
         let (counts, time) = (&row.counts, &row.time);
         let ms = |micros: f64| micros / 1000.0;
         let summary = self.distribution(row, question).map(|found| &found.summary);
@@ -333,11 +357,7 @@ impl Figure {
     }
 
     /// Returns its 95 % confidence interval, if it has one.
-    pub(in crate::commands) fn interval(
-        &self,
-        row: &Row,
-        question: &FiguresQuery,
-    ) -> Option<(f64, f64)> {
+    pub fn interval(&self, row: &Row, question: &FiguresQuery) -> Option<(f64, f64)> {
         let (counts, of) = (&row.counts, |part: u64| Share::new(part, row.counts.tests()));
         let share = match self {
             Self::Availability => of(counts.ok),
@@ -452,7 +472,7 @@ impl std::fmt::Display for Figure {
 impl Figure {
     /// Returns its definition and the calculation of its value. `values` are the metric's non-null
     /// values.
-    pub(in crate::commands) fn definition(&self, row: &Row, values: u64) -> (&'static str, String) {
+    pub fn definition(&self, row: &Row, values: u64) -> (&'static str, String) {
         let (counts, time, tests) = (&row.counts, &row.time, row.counts.tests());
         let of_tests = |part: u64, what: &str| format!("{part} {what} of {tests} counted tests");
         match self {
