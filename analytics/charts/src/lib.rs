@@ -65,9 +65,30 @@ pub struct Chart {
     /// within the drawing suffice.
     #[serde(skip)]
     pub hover: String,
+    /// Part of the drawing with a time axis, if there is one.
+    #[serde(skip)]
+    pub time: Option<TimeArea>,
+}
+
+/// The part of a drawing that shows a period from left to right.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct TimeArea {
+    /// The period.
+    pub span: axis::TimeSpan,
+    /// Left edge, in pixels of the view box.
+    pub left: f64,
+    /// Right edge, in pixels of the view box.
+    pub right: f64,
 }
 
 impl Chart {
+    /// Adds where the drawing shows which times.
+    #[must_use]
+    fn over(mut self, span: axis::TimeSpan, plot: plot::Plot) -> Self {
+        self.time = Some(TimeArea { span, left: plot.left, right: plot.right });
+        self
+    }
+
     /// Adds texts to show under the pointer.
     #[must_use]
     fn hovering(mut self, hover: &canvas::Hover) -> Self {

@@ -42,6 +42,7 @@ impl ChartContent<'_> {
             alternative: self.finding,
             data: self.data,
             hover: String::new(),
+            time: None,
         }
     }
 }

@@ -181,6 +181,7 @@ fn drawn(data: &RoundTrip, locale: &dyn ChartLocale) -> Chart {
     }
     .chart(width, height, pen)
     .hovering(&hover(&buckets, data, plot))
+    .over(data.period, plot)
 }
 
 /// Returns the lowest and highest value to draw.

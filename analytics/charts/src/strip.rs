@@ -157,6 +157,7 @@ pub fn chart(data: &Strip, locale: &dyn ChartLocale) -> Chart {
     }
     .chart(width, height, pen)
     .hovering(&hover(&rows, data.period, plot, locale))
+    .over(data.period, plot)
 }
 
 /// Returns the tooltips of the cells, if all rows have the same cells.

@@ -286,6 +286,11 @@ pub struct Finding {
 pub struct KeyFigure {
     /// Name of the figure.
     pub label: String,
+    /// Its name in `mailqos-analytics stats --explain`; empty if it has none.
+    #[serde(skip)]
+    pub figure: &'static str,
+    /// Address of an explanation, which the label links to; usually empty.
+    pub href: String,
     /// Value with its unit, or a dash.
     pub value: String,
     /// Change from the previous period, in words; may be empty.

@@ -117,6 +117,7 @@ fn chart(id: &str) -> ChartBlock {
         id: id.to_owned(),
         chart: Chart {
             hover: String::new(),
+            time: None,
             narrow: SVG.to_owned(),
             svg: SVG.to_owned(),
             width: 20,
@@ -162,6 +163,7 @@ fn blocks() -> Vec<Block> {
                 status: Status::Neutral,
                 exact: Some(99.9),
                 unit: "%",
+                ..KeyFigure::default()
             }],
         },
         Block::Findings {

@@ -65,6 +65,7 @@ fn availability(together: &CombinedFigures, l: &Locale) -> KeyFigure {
     }
     KeyFigure {
         label: l.t("Availability").to_owned(),
+        figure: "availability",
         value: l.share_text(counts.ok, counts.tests()),
         detail: if counts.tests() == 0 {
             l.t("no counted tests").to_owned()
@@ -96,6 +97,7 @@ fn round_trip(monitors: &[&Monitor], l: &Locale) -> KeyFigure {
     }
     KeyFigure {
         label: l.t("Median round trip").to_owned(),
+        figure: "round_trip_p50",
         value: figures.map_or_else(|| DASH.to_owned(), |figures| l.duration(figures[0])),
         detail: figures.map_or_else(String::new, |figures| {
             l.fill("95 % within {0}", &[&l.duration(figures[2])])
@@ -112,6 +114,7 @@ fn downtime(together: &CombinedFigures, l: &Locale) -> KeyFigure {
     let known = together.counts.tests() > 0;
     KeyFigure {
         label: l.t("Downtime").to_owned(),
+        figure: "downtime",
         value: if known { l.about(together.downtime) } else { DASH.to_owned() },
         detail: if known {
             l.count(together.outages as u64, "1 outage", "{0} outages")
@@ -130,6 +133,7 @@ fn downtime(together: &CombinedFigures, l: &Locale) -> KeyFigure {
 fn coverage(together: &CombinedFigures, l: &Locale) -> KeyFigure {
     KeyFigure {
         label: l.t("Coverage").to_owned(),
+        figure: "coverage",
         value: together.coverage.map_or_else(|| DASH.to_owned(), |coverage| l.percent(coverage, 1)),
         detail: l.t("of the period covered").to_owned(),
         status: match together.coverage {
