@@ -278,4 +278,58 @@ if (zoom) {
     else if (event.key === "Enter" && first && first !== part) { event.preventDefault(); open(part); }
     else if (next) { event.preventDefault(); next.focus(); mark(next); }
   });
+
+  // The same on a chart: drag over a span of it, or click one of the parts. On touch screens, dragging scrolls.
+  const MINUTE = 60000;
+  const leave = (from, to) => {
+    const ends = [Math.floor(from / MINUTE), Math.ceil(to / MINUTE)].map(minute => new Date(minute * MINUTE).toISOString());
+    location.assign(`${zoom.dataset.base}?from=${ends[0]}&to=${ends[1]}`);
+  };
+  const within = event => {
+    const svg = event.target.closest?.("#figures figure[data-from] .plot svg");
+    return svg && { svg, ...svg.closest("figure").dataset };
+  };
+  // The share of the period at a pointer; outside of 0 to 1 beside the plot.
+  const shareAt = (chart, event) => {
+    const box = chart.svg.getBoundingClientRect(), x = (event.clientX - box.left) * chart.svg.viewBox.baseVal.width / box.width;
+    return (x - chart.left) / (chart.right - chart.left);
+  };
+  const timeAt = (chart, share) => {
+    const [from, to] = [Date.parse(chart.from), Date.parse(chart.to)];
+    return from + Math.min(1, Math.max(0, share)) * (to - from);
+  };
+  const band = document.createElement("div");
+  band.className = "zoomed";
+  let drag = null;
+  const cancel = () => { band.remove(); drag = null; };
+  figures.addEventListener("pointerover", event => { within(event)?.svg.closest("figure").classList.add("zooms"); });
+  figures.addEventListener("pointerdown", event => {
+    const chart = event.button === 0 && event.pointerType !== "touch" && within(event);
+    const begin = chart ? shareAt(chart, event) : -1;
+    if (begin < 0 || begin > 1) return;
+    event.preventDefault();
+    drag = { chart, begin, x: event.clientX, is_wide: false };
+  });
+  addEventListener("pointermove", event => {
+    if (!drag) return;
+    if (event.buttons !== 1) { cancel(); return; }
+    drag.is_wide ||= Math.abs(event.clientX - drag.x) > 4;
+    if (!drag.is_wide) return;
+    const { chart, begin } = drag, end = Math.min(1, Math.max(0, shareAt(chart, event)));
+    const box = chart.svg.getBoundingClientRect(), scale = box.width / chart.svg.viewBox.baseVal.width;
+    const at = share => (Number(chart.left) + share * (chart.right - chart.left)) * scale + chart.svg.parentElement.scrollLeft + box.left - chart.svg.parentElement.getBoundingClientRect().left;
+    band.style.left = `${at(Math.min(begin, end))}px`;
+    band.style.width = `${at(Math.max(begin, end)) - at(Math.min(begin, end))}px`;
+    chart.svg.after(band);
+  });
+  addEventListener("pointerup", event => {
+    if (!drag) return;
+    const { chart, begin, is_wide } = drag, [a, b] = [begin, shareAt(chart, event)].sort((x, y) => x - y).map(share => timeAt(chart, share));
+    cancel();
+    if (is_wide) { leave(a, b); return; }
+    const part = parts.find(part => Date.parse(part.dataset.from) <= a && a < Date.parse(part.dataset.to));
+    if (part) location.assign(part.href);
+  });
+  addEventListener("pointercancel", cancel);
+  addEventListener("keydown", event => { if (event.key === "Escape") cancel(); });
 }

@@ -151,15 +151,18 @@ async fn a_definition_is_saved_scheduled_delivered_and_archived() {
     let mut other = server.user(&mut client, "berta", "administrator", "borealis");
     assert!(!other.get("/reports/archive").body.contains("weekly-"));
     assert_eq!(other.get(&file).status, 404);
-    for path in [
-        "/reports/definitions",
-        "/reports/definitions/weekly",
-        "/reports/new",
-        "/reports/deliveries",
-        "/reports/targets",
-    ] {
+    for path in ["/reports/new", "/reports/deliveries", "/reports/targets"] {
         assert_eq!(other.get(path).status, 404, "{path}");
         assert_eq!(own.get(path).status, 404, "{path}");
+    }
+    // So it does with definitions. Targets stay hidden.
+    assert_eq!(other.get("/reports/definitions/weekly").status, 404);
+    let list = other.get("/reports/definitions");
+    assert!(list.status == 200 && !list.body.contains("weekly"), "{}", list.body);
+    assert!(own.get("/reports/definitions").body.contains("weekly"));
+    let page = own.get("/reports/definitions/weekly");
+    for hidden in ["shelf", "name=\"text\"", "value=\"save\"", "Latest deliveries"] {
+        assert!(page.status == 200 && !page.body.contains(hidden), "{hidden}: {}", page.body);
     }
     let csrf = other.get("/account").csrf();
     for action in ["view", "save", "save-text", "remove"] {
@@ -393,7 +396,8 @@ async fn programs_save_definitions_and_try_targets() {
         assert_eq!(reader.post(&path, &[]).status, status, "{path}");
     }
     let mut other = server.user(&mut admin, "vera", "administrator", "acme");
-    for path in ["definitions", "definitions/weekly", "deliveries"] {
+    for path in ["definitions/weekly", "deliveries", "targets"] {
         assert_eq!(other.get(&format!("/api/v1/reports/{path}")).status, 404, "{path}");
     }
+    assert_eq!(other.get("/api/v1/reports/definitions").json(), serde_json::json!([]));
 }

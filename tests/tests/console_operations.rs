@@ -387,6 +387,10 @@ async fn maintenance_is_planned_ended_and_declared_in_the_console() {
     let end = json!({"name": "by-api"});
     assert_eq!(post(&restricted, "/api/v1/maintenance/end", &end).status, 422);
     assert_eq!(post(&chief, "/api/v1/maintenance/end", &end).status, 200);
+    // The name of an ended window is free at once.
+    let again = post(&chief, "/api/v1/maintenance", &plan);
+    assert_eq!(again.status, 200, "{}", again.body);
+    assert_eq!(post(&chief, "/api/v1/maintenance/end", &end).status, 200);
     // A session needs the token of its forms; a page of another site has none.
     let mut forged = admin.clone();
     forged.headers = vec![(

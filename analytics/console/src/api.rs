@@ -29,9 +29,10 @@ const MAX_BUCKETS: i64 = 10_000;
 #[openapi(
     info(
         title = "mailqos",
-        description = "The content of the web console. Send an API token as `Authorization: Bearer TOKEN`; \
-            tokens are made on the page of the account. Times are RFC 3339. Monitors that the \
-            token's user must not see do not exist for it.",
+        description = "The content and functions of the web console. Send an API token as \
+            `Authorization: Bearer TOKEN`; tokens are made on the page of the account. In a browser \
+            session, changes need the token of its forms in `X-CSRF-Token`. Times are RFC 3339. \
+            Monitors that the token's user must not see do not exist for it.",
         license(name = "Apache-2.0", identifier = "Apache-2.0"),
     ),
     paths(
@@ -57,10 +58,16 @@ const MAX_BUCKETS: i64 = 10_000;
 )]
 struct Description;
 
-fn description() -> utoipa::openapi::OpenApi {
+/// Returns the description of the whole API.
+pub(crate) fn description() -> utoipa::openapi::OpenApi {
     let mut all = Description::openapi();
     all.merge(crate::api_reports::Description::openapi());
     all.merge(crate::api_definitions::Description::openapi());
+    all.merge(crate::api_account::Description::openapi());
+    all.merge(crate::api_accounts::Description::openapi());
+    all.merge(crate::api_explain::Description::openapi());
+    all.merge(crate::api_monitors::Description::openapi());
+    all.merge(crate::api_objects::Description::openapi());
     all
 }
 

@@ -10,7 +10,7 @@ use crate::{
     api_reports::require_change,
     app::{Answer, App, Problem, Refusal},
     http::{request::Ask, respond},
-    pages::reports::{archive, definitions, deliveries, targets},
+    pages::reports::{archive, definitions, deliveries, own, targets},
     reports::store::{self, SaveError, Stored},
 };
 
@@ -21,7 +21,19 @@ const MAX_ENTRIES: usize = 1_000;
 
 /// Description of this part of the API.
 #[derive(OpenApi)]
-#[openapi(paths(list_doc, one_doc, save_doc, archive_doc, deliveries_doc, retry_doc, try_doc))]
+#[openapi(paths(
+    list_doc,
+    one_doc,
+    save_doc,
+    remove_doc,
+    archive_doc,
+    archived_file_doc,
+    deliveries_doc,
+    retry_doc,
+    drop_doc,
+    targets_doc,
+    try_doc
+))]
 pub(crate) struct Description;
 
 /// A report definition.
@@ -33,6 +45,7 @@ struct DefinitionAnswer {
     period: Option<String>,
     /// Selections of monitors; all if empty.
     monitors: Vec<String>,
+    /// Only for users who see all monitors.
     targets: Vec<String>,
     /// The next five runs.
     next_runs: Vec<String>,
@@ -40,7 +53,7 @@ struct DefinitionAnswer {
     problems: Option<String>,
     /// SHA-256 of the file, to be sent with a change.
     version: String,
-    /// Text of the file; only of a single definition.
+    /// Text of the file; only of a single definition, and for users who see all monitors.
     #[serde(skip_serializing_if = "Option::is_none")]
     text: Option<String>,
 }
@@ -132,16 +145,23 @@ fn io(error: impl std::fmt::Display) -> Refusal {
     Refusal::Internal(format!("reports: {error}"))
 }
 
-fn answer(app: &App, stored: Stored, with_text: bool) -> DefinitionAnswer {
+fn answer(app: &App, stored: Stored, (viewer, with_text): (&Viewer, bool)) -> DefinitionAnswer {
     let config = app.config();
     let version = stored.version();
-    let text = with_text.then_some(stored.text);
+    // The text and the targets may name what belongs to others.
+    let is_all = viewer.sees_all();
+    let text = (with_text && is_all).then_some(stored.text);
     match stored.definition {
         Ok(found) => DefinitionAnswer {
             name: stored.slug,
             period: found.period.clone(),
             monitors: found.selection.monitors.clone(),
-            targets: found.deliveries.iter().map(|one| one.target.to_string()).collect(),
+            targets: found
+                .deliveries
+                .iter()
+                .filter(|_| is_all)
+                .map(|one| one.target.to_string())
+                .collect(),
             next_runs: definitions::runs(&found, &config)
                 .take(RUNS)
                 .map(|at| at.to_string())
@@ -169,17 +189,17 @@ fn answer(app: &App, stored: Stored, with_text: bool) -> DefinitionAnswer {
     get, path = "/api/v1/reports/definitions", operation_id = "report_definitions",
     responses(
         (status = 200, body = Vec<DefinitionAnswer>), (status = 401, body = Problem),
-        (status = 404, description = "The user sees only some monitors", body = Problem),
     )
 )]
 #[expect(dead_code, reason = "describes the operation")]
 fn list_doc() {}
 
-/// Sends all definitions.
+/// Sends the definitions that the user sees: all, or those that concern only its monitors.
 pub(crate) fn list(app: &App, ask: &Ask) -> Answer {
-    require(app, ask)?;
-    let all = store::all(&app.config()).map_err(io)?;
-    let all: Vec<_> = all.into_iter().map(|stored| answer(app, stored, false)).collect();
+    let viewer = definitions::reader(app, ask)?;
+    let all = store::all(&app.config()).map_err(io)?.into_iter();
+    let seen = all.filter(|stored| own::sees(app, &viewer, stored));
+    let all: Vec<_> = seen.map(|stored| answer(app, stored, (&viewer, false))).collect();
     Ok(respond::json(200, &all))
 }
 
@@ -196,9 +216,9 @@ fn one_doc() {}
 
 /// Sends a definition with its text.
 pub(crate) fn one(app: &App, ask: &Ask) -> Answer {
-    require(app, ask)?;
-    let stored = store::find(&app.config(), ask.part("name")).map_err(io)?;
-    Ok(respond::json(200, &answer(app, stored.ok_or(Refusal::NotFound)?, true)))
+    let viewer = definitions::reader(app, ask)?;
+    let stored = definitions::named(app, &viewer, ask.part("name"))?;
+    Ok(respond::json(200, &answer(app, stored, (&viewer, true))))
 }
 
 #[utoipa::path(
@@ -237,6 +257,51 @@ pub(crate) fn save(app: &App, ask: &Ask) -> Answer {
     };
     Ok(respond::json(status, &ConflictAnswer { error: error.to_string(), text }))
 }
+
+#[utoipa::path(
+    delete, path = "/api/v1/reports/definitions/{name}", operation_id = "remove_report_definition",
+    params(("name" = String, Path), ("version" = String, Query, description = "Version that you have read")),
+    responses(
+        (status = 200, body = Vec<DefinitionAnswer>), (status = 401, body = Problem),
+        (status = 404, body = Problem),
+        (status = 409, description = "Someone else has changed it", body = ConflictAnswer),
+    )
+)]
+#[expect(dead_code, reason = "describes the operation")]
+fn remove_doc() {}
+
+/// Removes a definition.
+pub(crate) fn remove(app: &App, ask: &Ask) -> Answer {
+    let viewer = app.require_change(ask)?;
+    if viewer.role < Role::Administrator || !viewer.sees_all() {
+        return Err(Refusal::NotFound);
+    }
+    let (config, name) = (app.config(), ask.part("name"));
+    if store::find(&config, name).map_err(io)?.is_none() {
+        return Err(Refusal::NotFound);
+    }
+    app.audit(ask, &viewer.name, ("definition_removed", name, ""))?;
+    match store::remove(&config, name, ask.query.text("version")) {
+        Ok(()) => list(app, ask),
+        Err(SaveError::Io(error)) => Err(io(error)),
+        Err(SaveError::Changed(now)) => {
+            let error = SaveError::Changed(String::new()).to_string();
+            Ok(respond::json(409, &ConflictAnswer { error, text: Some(now) }))
+        }
+        Err(_) => Err(Refusal::NotFound),
+    }
+}
+
+#[utoipa::path(
+    get, path = "/api/v1/reports/archive/{slug}/{file}", operation_id = "archived_file",
+    params(("slug" = String, Path), ("file" = String, Path)),
+    responses(
+        (status = 200, description = "The file"), (status = 401, body = Problem),
+        (status = 404, body = Problem),
+    )
+)]
+#[expect(dead_code, reason = "describes the operation")]
+fn archived_file_doc() {}
 
 #[utoipa::path(
     get, path = "/api/v1/reports/archive", operation_id = "report_archive",
@@ -340,12 +405,64 @@ fn retry_doc() {}
 
 /// Retries a delivery.
 pub(crate) fn retry(app: &App, ask: &Ask) -> Answer {
+    change_delivery(app, ask, "retry")
+}
+
+fn change_delivery(app: &App, ask: &Ask, action: &str) -> Answer {
     let viewer = require_change(app, ask)?;
     if !viewer.operates_reports() {
         return Err(Refusal::NotFound);
     }
-    deliveries::change(app, ask, &viewer, (ask.part("id"), "retry"))?;
+    deliveries::change(app, ask, &viewer, (ask.part("id"), action))?;
     outbox(app, ask)
+}
+
+#[utoipa::path(
+    post, path = "/api/v1/reports/deliveries/{id}/drop", operation_id = "drop_delivery",
+    description = "Removes a delivery from the outbox without delivering it.",
+    params(("id" = String, Path)),
+    responses(
+        (status = 200, body = DeliveriesAnswer), (status = 401, body = Problem),
+        (status = 404, body = Problem), (status = 503, body = Problem),
+    )
+)]
+#[expect(dead_code, reason = "describes the operation")]
+fn drop_doc() {}
+
+/// Removes a delivery from the outbox.
+pub(crate) fn drop_delivery(app: &App, ask: &Ask) -> Answer {
+    change_delivery(app, ask, "drop")
+}
+
+/// A target of reports.
+#[derive(Debug, Serialize, ToSchema)]
+struct TargetAnswer {
+    name: String,
+    /// Where it leads, for people; without secrets.
+    about: String,
+}
+
+#[utoipa::path(
+    get, path = "/api/v1/reports/targets", operation_id = "report_targets",
+    responses(
+        (status = 200, body = Vec<TargetAnswer>), (status = 401, body = Problem),
+        (status = 404, body = Problem),
+    )
+)]
+#[expect(dead_code, reason = "describes the operation")]
+fn targets_doc() {}
+
+/// Sends the targets.
+pub(crate) fn list_targets(app: &App, ask: &Ask) -> Answer {
+    if !app.require(ask)?.operates_reports() {
+        return Err(Refusal::NotFound);
+    }
+    let config = app.config();
+    let all = config.targets.iter().map(|(name, target)| TargetAnswer {
+        name: name.to_string(),
+        about: mailqos_delivery::describe(target),
+    });
+    Ok(respond::json(200, &all.collect::<Vec<_>>()))
 }
 
 #[utoipa::path(

@@ -6,7 +6,7 @@ use utoipa::{OpenApi, ToSchema};
 use crate::{
     app::{Answer, App, Problem, Refusal},
     http::{request::Ask, respond},
-    pages::reports::{choose, gallery, made},
+    pages::reports::{choose, definitions, gallery, made},
     reports::jobs::{Job, State},
 };
 
@@ -81,7 +81,7 @@ pub(crate) fn templates(app: &App, ask: &Ask) -> Answer {
 
 #[utoipa::path(
     post, path = "/api/v1/reports", operation_id = "make_report",
-    description = "Starts generating a report. The fields are sent as a form: `template`; `monitor` (`SITE/ID`, repeatable), \
+    description = "Starts generating a report. The fields are sent as a form: `definition`, or `template`; `monitor` (`SITE/ID`, repeatable), \
         or `q` and `tag` as in the overview (default: all monitors); `period`, or `from` and `to`, which is the \
         last day; `language`.",
     responses(
@@ -95,6 +95,11 @@ fn start_doc() {}
 /// Starts generating a report.
 pub(crate) fn start(app: &App, ask: &Ask) -> Answer {
     let viewer = require_change(app, ask)?;
+    if let Some(name) = ask.form.get("definition").filter(|name| !name.is_empty()) {
+        let id = definitions::start(app, &viewer, name)?;
+        let job = app.reports.get(&id, &viewer.owner()).ok_or(Refusal::NotFound)?;
+        return Ok(respond::json(202, &answer(app, ask, &id, &job)?));
+    }
     match choose::start(app, ask, &viewer, ask.form.text("template"))? {
         Ok(id) => {
             let job = app.reports.get(&id, &viewer.owner()).ok_or(Refusal::NotFound)?;

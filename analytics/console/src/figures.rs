@@ -11,12 +11,14 @@ use mailqos_base::lock::IgnorePoison as _;
 use mailqos_config::Config;
 use mailqos_figures::{
     Calendar, Period,
+    explain::{Explanation, explanations, figure::Figure},
     stats::{FiguresQuery, Row},
 };
 use mailqos_lake_tables::{Lake, Metric, SeriesQuery};
 use mailqos_model::{Micros, UtcMicros};
 use mailqos_report::{
     definitions,
+    document::{Block, Document},
     facts::Selection,
     generate::{self, Source},
     media::html,
@@ -198,6 +200,40 @@ impl Figures {
     }
 }
 
+impl Figures {
+    /// Explains a figure of a monitor; `None` without tests. Blocks.
+    ///
+    /// # Errors
+    /// The lake can't be read, or too many others are asking.
+    pub(crate) fn explain(
+        &self,
+        question: &Question,
+        folder: &std::path::Path,
+        config: &Config,
+        figure: &Figure,
+    ) -> Result<Option<Explanation>, FiguresError> {
+        let _place = self.place()?;
+        let lake = open(folder)?;
+        let calendar = Calendar::new(config.timezone.clone());
+        let period = Period::new(question.from, question.to, calendar)
+            .map_err(|error| FiguresError::Page(error.to_string()))?;
+        let series = SeriesQuery::new(question.from..question.to)
+            .sites([question.site.clone()])
+            .monitors([question.id.clone()])
+            .for_outages()
+            .intervals(config)
+            .budget(BUDGET);
+        let found = explanations(&lake, series, (figure, &period), false).map_err(lake_error)?;
+        let mut found = found.into_iter().next();
+        if let Some(found) = found.as_mut().filter(|_| !question.sees_all) {
+            // Paths, and names of other people's maintenance.
+            found.skipped_files.clear();
+            found.declared.clear();
+        }
+        Ok(found)
+    }
+}
+
 fn open(folder: &std::path::Path) -> Result<Lake, FiguresError> {
     Ok(Lake::open(folder).map_err(lake_error)?.skip_corrupt(true))
 }
@@ -236,8 +272,41 @@ fn compute(
     let source = Source { lake: &lake, config: Some(config), now: UtcMicros::now(), made_at: None };
     let reports = generate::documents(&definition, source, &period)
         .map_err(|error| FiguresError::Lake(error.to_string()))?;
-    let Some(report) = reports.first() else {
+    let Some(mut report) = reports.into_iter().next() else {
         return Ok(String::new());
     };
-    html::fragment(&report.document).map_err(|error| page(error.to_string()))
+    for block in &mut report.document.blocks {
+        link(block, question);
+    }
+    let html = html::fragment(&report.document).map_err(|error| page(error.to_string()))?;
+    Ok(with_times(html, &report.document))
+}
+
+/// Links key figures to their explanations.
+fn link(block: &mut Block, question: &Question) {
+    let Block::KeyFigures { figures } = block else { return };
+    let base = format!("/monitors/{}/{}", question.site, question.id);
+    for figure in figures.iter_mut().filter(|figure| !figure.figure.is_empty()) {
+        let name = figure.figure;
+        let (from, to) = (question.from, question.to);
+        figure.href = format!("{base}/explain?figure={name}&from={from}&to={to}");
+    }
+}
+
+/// Adds to each chart over time which times its left and right edges are, so that the script can
+/// zoom into the chart.
+fn with_times(html: String, document: &Document) -> String {
+    let mut html = html;
+    for block in document.charts() {
+        let Some(area) = &block.chart.time else { continue };
+        let begin = format!("<figure id=\"{}\">", block.id);
+        let (from, to) = (area.span.from, area.span.to);
+        let with = format!(
+            "<figure id=\"{}\" data-from=\"{from}\" data-to=\"{to}\" data-left=\"{:.1}\" \
+             data-right=\"{:.1}\">",
+            block.id, area.left, area.right
+        );
+        html = html.replacen(&begin, &with, 1);
+    }
+    html
 }

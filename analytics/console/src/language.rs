@@ -6,10 +6,19 @@ use std::{collections::HashMap, sync::LazyLock};
 use toml_edit::DocumentMut;
 
 /// Texts by language tag and English text.
-static TEXTS: LazyLock<HashMap<&'static str, HashMap<String, String>>> = LazyLock::new(|| {
+static TEXTS: LazyLock<ByLanguage> = LazyLock::new(|| read("texts"));
+/// Descriptions of keys of the configuration by language tag and English text.
+static KEYS: LazyLock<ByLanguage> = LazyLock::new(|| read("keys"));
+/// Problems of the configuration by language tag and English text.
+static MESSAGES: LazyLock<ByLanguage> = LazyLock::new(|| read("messages"));
+
+type ByLanguage = HashMap<&'static str, HashMap<String, String>>;
+
+/// Reads a table of the language files.
+fn read(table: &str) -> ByLanguage {
     let read = |file: &str| -> HashMap<String, String> {
         let document: DocumentMut = file.parse().expect("a test reads the language files");
-        let texts = document.get("texts").and_then(|item| item.as_table());
+        let texts = document.get(table).and_then(|item| item.as_table());
         let pairs = texts.into_iter().flat_map(|table| table.iter());
         pairs
             .filter_map(|(english, text)| Some((english.to_owned(), text.as_str()?.to_owned())))
@@ -20,7 +29,7 @@ static TEXTS: LazyLock<HashMap<&'static str, HashMap<String, String>>> = LazyLoc
         ("de", read(include_str!("languages/de.toml"))),
         ("sv", read(include_str!("languages/sv.toml"))),
     ])
-});
+}
 
 /// Tags and own names of the languages.
 pub(crate) const LANGUAGES: [(&str, &str); 3] =
@@ -34,10 +43,73 @@ where
     TEXTS.get(tag).and_then(|texts| texts.get(english)).map_or(english, |text| text.as_str())
 }
 
+/// Returns a description as it is translated: in one line and without marks.
+pub(crate) fn plain(description: &str) -> String {
+    description.replace('`', "").split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// Returns a description of a key of the configuration, or a default in words, in a language;
+/// `None` if it is not translated.
+pub(crate) fn of_key(tag: &str, english: &str) -> Option<&'static str> {
+    KEYS.get(tag)?.get(english).map(String::as_str)
+}
+
 /// Returns the text in a language with its variables `{0}`, `{1}` … filled in.
 pub(crate) fn fill(tag: &str, english: &str, values: &[&str]) -> String {
+    filled(text(tag, english), values)
+}
+
+/// Returns a problem of the configuration, or its remedy, in a language; unknown ones stay in
+/// English.
+pub(crate) fn message(tag: &str, english: &str) -> String {
+    let Some(all) = MESSAGES.get(tag) else {
+        return english.to_owned();
+    };
+    let exact = |text: &str| all.get(text).cloned();
+    if let Some(found) = exact(english) {
+        return found;
+    }
+    let literals =
+        |template: &str| template.split(['{', '}']).step_by(2).map(str::len).sum::<usize>();
+    let matching = all.iter().filter_map(|(template, translated)| {
+        Some((literals(template), translated, variables(template, english)?))
+    });
+    // The one that says most about the text.
+    match matching.max_by_key(|(length, ..)| *length) {
+        Some((_, translated, values)) => {
+            let values: Vec<String> = values
+                .iter()
+                .map(|value| exact(value).unwrap_or_else(|| (*value).to_owned()))
+                .collect();
+            filled(translated, &values.iter().map(String::as_str).collect::<Vec<_>>())
+        }
+        None => english.to_owned(),
+    }
+}
+
+/// Returns the variables `{0}`, `{1}` … of a template, in this order, as they are in a text.
+fn variables<'a>(template: &str, text: &'a str) -> Option<Vec<&'a str>> {
+    let mut literals = template.split('{').map(|part| part.split_once('}').map_or(part, |it| it.1));
+    let mut rest = text.strip_prefix(literals.next()?)?;
+    let mut literals = literals.peekable();
+    literals.peek()?;
+    let mut values = Vec::new();
+    while let Some(literal) = literals.next() {
+        let end = match literal {
+            "" if literals.peek().is_none() => rest.len(),
+            literal if literals.peek().is_none() => rest.strip_suffix(literal)?.len(),
+            literal => rest.find(literal)?,
+        };
+        values.push(rest.get(..end)?);
+        rest = rest.get(end + literal.len()..)?;
+    }
+    rest.is_empty().then_some(values)
+}
+
+/// Fills in the variables of a text.
+fn filled(text: &str, values: &[&str]) -> String {
     let mut out = String::new();
-    let mut rest = text(tag, english);
+    let mut rest = text;
     while let Some((before, after)) = rest.split_once('{') {
         out.push_str(before);
         let value = after.split_once('}').and_then(|(number, after)| {
@@ -197,6 +269,64 @@ mod tests {
             let unused: Vec<&String> = TEXTS[tag].keys().filter(is_unused).collect();
             assert!(unused.is_empty(), "{tag}: {unused:#?}");
         }
+    }
+
+    #[test]
+    fn descriptions_of_keys_are_translated() {
+        use mailqos_config::form;
+        let kinds = form::kinds().into_iter().flat_map(form::monitor_fields);
+        let mut wanted = BTreeSet::new();
+        for field in kinds.chain(form::fields("object")) {
+            wanted.insert(plain(field.key.about));
+            wanted.extend(field.key.otherwise.map(plain));
+        }
+        assert!(wanted.len() > 50, "{wanted:#?}");
+        for tag in ["de", "sv"] {
+            let known = &KEYS[tag];
+            let missing: Vec<_> = wanted.iter().filter(|text| !known.contains_key(*text)).collect();
+            assert!(missing.is_empty(), "{tag}: {missing:#?}");
+        }
+    }
+
+    #[test]
+    fn problems_that_forms_show_are_translated() {
+        let text = "site = \"x\"\n[object.mx]\naddress = \"https://mail.example.com\"\n[object.ok]\naddress = \"mx.example.com\"\n\
+            [account.box]\nuser = \"box\"\npassword = { env = \"BOX\" }\n\
+            [monitor.a]\nobject = \"none\"\nfrom = \"nobody at example\"\nto = \"b@example.com\"\n\
+            max_round_trip = \"1m\"\ncheck_interval = \"5m\"\ntest_interval = \"soon\"\n\
+            timeout = \"99d\"\nalarm_after = 0\nextra_pickups = 50\nhorizon = \"2s\"\nfolders = []\n\
+            schedule = \"0 0 30 2 *\"\ntimezone = \"Mars/Olympus\"\ntranscripts = \"some\"\n\
+            smtp = { server = \"https://x\", port = \"many\", tls = \"ssl\", account = \"nobody\" }\n\
+            pickup = { server = \"a:99\", port = 0, account = \"box\", insecure = true }\n\
+            message = { size = 5 }\naction_list = \"people\"\nenabled = \"perhaps\"\ndepends_on = [\"nothing\"]\n\
+            [monitor.b]\nobject = \"ok\"\nkind = \"mailbox\"\n";
+        let file = std::path::Path::new("/nowhere/mailqos.toml");
+        let Err(problems) = mailqos_config::of_text(file, text.to_owned()) else {
+            panic!("it has problems")
+        };
+        let found: BTreeSet<&str> = problems
+            .iter()
+            .flat_map(|problem| [Some(problem.message.as_str()), problem.help.as_deref()])
+            .flatten()
+            .collect();
+        assert!(found.len() > 25, "{found:#?}");
+        for tag in ["de", "sv"] {
+            let english: Vec<_> =
+                found.iter().filter(|text| message(tag, text) == ***text).collect();
+            assert!(english.is_empty(), "{tag}: {english:#?}");
+        }
+        assert_eq!(
+            message("de", "the horizon (2s) is shorter than max round trip (1m)"),
+            "die Wartezeit bis „verloren“ (2s) ist kürzer als die höchste Laufzeit (1m)"
+        );
+        assert_eq!(
+            message("de", "expected a number, found a text"),
+            "erwartet wird eine Zahl, nicht ein Text"
+        );
+        assert_eq!(message("en", "x is missing"), "x is missing");
+        assert_eq!(message("sv", "something new"), "something new");
+        let known: BTreeSet<&String> = MESSAGES["de"].keys().collect();
+        assert_eq!(known, MESSAGES["sv"].keys().collect());
     }
 
     #[test]

@@ -5,9 +5,16 @@
 
 mod access;
 mod api;
+mod api_account;
+mod api_accounts;
+mod api_changes;
 mod api_definitions;
+mod api_explain;
+mod api_monitors;
+mod api_objects;
 mod api_operations;
 mod api_reports;
+mod api_routes;
 mod app;
 mod assets;
 mod audit;
@@ -16,6 +23,7 @@ mod clock;
 mod definitions;
 mod events;
 mod figures;
+mod handler;
 mod http;
 mod language;
 mod operations;

@@ -21,7 +21,7 @@ macro_rules! templates {
 }
 
 /// Templates of all pages.
-const TEMPLATES: [(&str, &str); 34] = templates![
+const TEMPLATES: [(&str, &str); 37] = templates![
     "layout",
     "overview",
     "tiles",
@@ -31,6 +31,7 @@ const TEMPLATES: [(&str, &str); 34] = templates![
     "sign-in",
     "welcome",
     "account",
+    "accounts",
     "users",
     "audit",
     "problem",
@@ -50,11 +51,13 @@ const TEMPLATES: [(&str, &str); 34] = templates![
     "object",
     "new-monitor",
     "definition",
+    "differences",
     "field",
     "confirm",
     "trial",
     "tried",
     "alarms",
+    "explain",
     "maintenance",
 ];
 
@@ -140,6 +143,7 @@ fn explain(error: &tera::Error) -> String {
 fn describe(viewer: &Viewer) -> Value {
     json!({
         "name": viewer.name,
+        "display": viewer.display,
         "role": viewer.role.as_str(),
         "csrf": viewer.csrf,
         "is_visitor": viewer.is_visitor,

@@ -59,6 +59,9 @@ pub(crate) struct User {
     /// Provider of single sign-on and the id of the user there; `None`: the user has a password.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) origin: Option<String>,
+    /// Current name at the provider, if it is another one than at the first sign-in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) display: Option<String>,
     /// Time of the last single sign-on, in seconds since 1970.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) signed_in_at: Option<i64>,
@@ -97,6 +100,7 @@ impl User {
             language: None,
             look: None,
             origin: None,
+            display: None,
             signed_in_at: None,
             created_at,
             // Another user of the same name, who was removed, had a lower one.

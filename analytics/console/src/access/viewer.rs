@@ -17,6 +17,8 @@ const LINK_CHARACTERS: usize = 24;
 pub(crate) struct Viewer {
     /// Name.
     pub(crate) name: String,
+    /// Name to show to the user itself.
+    pub(crate) display: String,
     /// Role.
     pub(crate) role: Role,
     /// Tags whose monitors it sees; `None`: all monitors.
@@ -46,6 +48,7 @@ impl Viewer {
     /// Returns the viewer of a user.
     pub(crate) fn new(name: String, user: &User, csrf: Option<String>) -> Self {
         Self {
+            display: user.display.clone().unwrap_or_else(|| name.clone()),
             name,
             role: user.role,
             tags: user.tags.clone(),
@@ -61,6 +64,7 @@ impl Viewer {
         let hash: String = fingerprint(token).chars().take(LINK_CHARACTERS).collect();
         Self {
             name: format!("link: {hash}"),
+            display: String::new(),
             role: Role::Viewer,
             tags: Some(BTreeSet::from([link.tag.clone()])),
             language: None,

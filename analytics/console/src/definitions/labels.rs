@@ -1,7 +1,9 @@
 //! Names of fields, kinds and choices.
 
-use super::t;
-use crate::language::text;
+use mailqos_config::reference::Key;
+
+use super::{t, words};
+use crate::language::{of_key, plain, text};
 
 /// Returns the name of a field.
 pub(crate) fn label(tag: &str, path: &str) -> String {
@@ -49,6 +51,21 @@ pub(crate) fn label(tag: &str, path: &str) -> String {
         "alarm.either" => t("Either condition is enough"),
         "alarm.clear_after" => t("Successful tests before the alarm clears"),
         "alarm.flapping" => t("Alarm on flapping"),
+        "alarm.clear_below" => t("Fraction below which a threshold is met again"),
+        "alarm.certificate" => t("Remaining validity of certificates"),
+        "alarm.spam_folders" => t("Forbidden folders"),
+        "alarm.junk" => t("Highest share in the junk folder"),
+        "alarm.spf" => t("Required result of SPF"),
+        "alarm.dkim" => t("Required result of DKIM"),
+        "alarm.dmarc" => t("Required result of DMARC"),
+        "alarm.tls" => t("Oldest version of TLS"),
+        "alarm.round_trip" => t("Alarm above this round trip"),
+        "alarm.smtp_connect" => t("Alarm above this SMTP connection time"),
+        "alarm.smtp_send" => t("Alarm above this SMTP send time"),
+        "alarm.pickup_connect" => t("Alarm above this mailbox connection time"),
+        "alarm.pickup_login" => t("Alarm above this login time"),
+        "alarm.pickup_receive" => t("Alarm above this receive time"),
+        "authserv_ids" => t("Hosts whose authentication results count"),
         "account.name" => t("Name of the account"),
         "account.user" => t("User name"),
         "account.password" => t("Password"),
@@ -61,6 +78,26 @@ pub(crate) fn label(tag: &str, path: &str) -> String {
         }
     };
     text(tag, known).to_owned()
+}
+
+/// Returns the description of a key with its limits, and whether it is in the language of the page.
+pub(crate) fn description(tag: &str, key: &Key) -> (String, bool) {
+    let english = plain(key.about);
+    let Some(translated) = of_key(tag, &english) else {
+        return (plain(&key.meaning()), tag == "en");
+    };
+    let limits = match key.bounds {
+        Some((least, "")) => words(tag, t("At least {0}."), &[least]),
+        Some((least, most)) => words(tag, t("From {0} to {1}."), &[least, most]),
+        None => return (translated.to_owned(), true),
+    };
+    (format!("{translated} {limits}"), true)
+}
+
+/// Returns the default of a key in words.
+pub(crate) fn otherwise(tag: &str, english: &str) -> String {
+    let english = plain(english);
+    of_key(tag, &english).map_or(english.clone(), str::to_owned)
 }
 
 /// Returns what a kind of test does.

@@ -2,7 +2,9 @@
 //! files remain the source of truth: forms are filled from them, and saved to them by the editor
 //! that the commands use.
 
+pub(crate) mod accounts;
 pub(crate) mod draft;
+pub(crate) mod json;
 pub(crate) mod labels;
 pub(crate) mod problems;
 pub(crate) mod save;

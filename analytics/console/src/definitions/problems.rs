@@ -7,6 +7,7 @@ use mailqos_config::{
 };
 
 use super::draft::Draft;
+use crate::language::message;
 
 /// A problem of a field.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,6 +32,15 @@ pub(crate) fn sentence(text: &str) -> String {
     let mut letters = text.chars();
     let first = letters.next().map(|letter| letter.to_uppercase().to_string());
     format!("{}{}", first.unwrap_or_default(), letters.as_str())
+}
+
+impl FieldProblem {
+    /// Returns a problem of the configuration, in the language of the page.
+    pub(crate) fn of(problem: &Problem, field: String, tag: &str) -> Self {
+        let said = |text: &str| sentence(&message(tag, text));
+        let help = problem.help.as_deref().map(said);
+        Self { field, text: said(&problem.message), help }
+    }
 }
 
 /// Finds the field of a problem: by its position in the files, or else by its key.
@@ -85,7 +95,7 @@ fn field_of(
 pub(crate) fn place(
     found: &Problems,
     before: Option<&Problems>,
-    draft: &Draft,
+    (draft, tag): (&Draft, &str),
     (edits, fields): (&[Edit], &[Field]),
 ) -> Vec<FieldProblem> {
     let is_old = |problem: &Problem| {
@@ -94,10 +104,9 @@ pub(crate) fn place(
     let errors = found.iter().filter(|problem| problem.severity == Severity::Error);
     let mut placed: Vec<FieldProblem> = errors
         .filter(|problem| !is_old(problem))
-        .map(|problem| FieldProblem {
-            field: field_of(problem, draft, (edits, fields)).unwrap_or_default(),
-            text: sentence(&problem.message),
-            help: problem.help.as_deref().map(sentence),
+        .map(|problem| {
+            let field = field_of(problem, draft, (edits, fields)).unwrap_or_default();
+            FieldProblem::of(problem, field, tag)
         })
         .collect();
     placed.dedup();
@@ -107,7 +116,7 @@ pub(crate) fn place(
 /// Returns the warnings about a monitor, each with its field.
 pub(crate) fn warnings(
     found: &Problems,
-    draft: &Draft,
+    (draft, tag): (&Draft, &str),
     (edits, fields): (&[Edit], &[Field]),
 ) -> Vec<FieldProblem> {
     let own = |problem: &&Problem| {
@@ -120,10 +129,9 @@ pub(crate) fn warnings(
             })
     };
     let own = found.iter().filter(own);
-    own.map(|problem| FieldProblem {
-        field: field_of(problem, draft, (edits, fields)).unwrap_or_default(),
-        text: sentence(&problem.message),
-        help: problem.help.as_deref().map(sentence),
+    own.map(|problem| {
+        let field = field_of(problem, draft, (edits, fields)).unwrap_or_default();
+        FieldProblem::of(problem, field, tag)
     })
     .collect()
 }

@@ -22,7 +22,7 @@ use super::{
     scope::Scope,
     t, words,
 };
-use crate::{access::viewer::Viewer, app::App, http::request::Ask};
+use crate::{access::viewer::Viewer, app::App, http::request::Ask, language::message};
 
 /// Two people of one console don't save at the same moment.
 static SAVING: Mutex<()> = Mutex::new(());
@@ -90,7 +90,7 @@ fn check_typed(draft: &Draft, scope: &Scope, tag: &str) -> Vec<FieldProblem> {
 }
 
 /// Returns a draft whose names are valid, and the problems of those that are not.
-fn with_valid_names(draft: &Draft, edits: &[Edit]) -> (Draft, Vec<FieldProblem>) {
+fn with_valid_names(draft: &Draft, edits: &[Edit], tag: &str) -> (Draft, Vec<FieldProblem>) {
     let mut draft = draft.clone();
     let mut found = Vec::new();
     let free = |kind: &str| {
@@ -102,7 +102,7 @@ fn with_valid_names(draft: &Draft, edits: &[Edit]) -> (Draft, Vec<FieldProblem>)
     let mut check = |field: &str, kind: &str, name: &mut String| {
         if let Err(error) = name.parse::<Name>() {
             let text = error.to_string();
-            found.push(FieldProblem::new(field, sentence(&text)));
+            found.push(FieldProblem::new(field, sentence(&message(tag, &text))));
             *name = free(kind);
         }
     };
@@ -157,7 +157,7 @@ pub(crate) fn compose(
         return Err(Failed::Problems(found));
     }
     // An entry with an invalid name is not read at all; its other problems are found under another.
-    let (draft, invalid) = with_valid_names(draft, &before);
+    let (draft, invalid) = with_valid_names(draft, &before, tag);
     let draft = &draft;
     found.extend(invalid);
     let edits = draft.compose(&main, secret)?;
@@ -166,7 +166,7 @@ pub(crate) fn compose(
         Ok(config) => Some(config),
         Err(problems) => {
             let old = mailqos_config::load(&main).err();
-            let placed = place(&problems, old.as_ref(), draft, (&edits, &fields));
+            let placed = place(&problems, old.as_ref(), (draft, tag), (&edits, &fields));
             if placed.is_empty() && found.is_empty() {
                 return Err(Failed::Broken(broken(old.as_ref(), &scope, tag)));
             }
@@ -286,7 +286,7 @@ fn write(
 ///
 /// # Errors
 /// The change is not possible; nothing was written.
-fn change(
+pub(super) fn change(
     app: &App,
     author: &Author<'_>,
     (action, subject): (&str, &str),
@@ -305,10 +305,9 @@ fn change(
                 return Err(Failed::Broken(broken(old.as_ref(), &scope, author.tag)));
             }
             let errors = problems.errors();
-            let found = errors.iter().map(|problem| FieldProblem {
-                field: problem.key.map(|key| format!("object.{key}")).unwrap_or_default(),
-                text: problem.message.clone(),
-                help: problem.help.clone(),
+            let found = errors.iter().map(|problem| {
+                let field = problem.key.map(|key| format!("object.{key}")).unwrap_or_default();
+                FieldProblem::of(problem, field, author.tag)
             });
             let found = found.map(|problem| {
                 let is_own = action.starts_with("object") && !problem.field.is_empty();
@@ -352,17 +351,24 @@ pub(crate) fn switch(
     })
 }
 
-/// Removes a monitor or an object.
+/// Removes a monitor or an object; `known` is the version that the user has seen, if the request
+/// names one.
 ///
 /// # Errors
-/// Something refers to it, it does not exist any more, or the files can't be written.
+/// Something refers to it, someone has changed it, it does not exist any more, or the files can't
+/// be written.
 pub(crate) fn remove(
     app: &App,
     author: &Author<'_>,
     (kind, id): (&str, &str),
+    known: Option<&str>,
 ) -> Result<&'static str, Failed> {
     let action = if kind == "object" { "object_removed" } else { "monitor_removed" };
     change(app, author, (action, id), |edits| {
+        let current = draft::version(edits, kind, id).ok_or(Failed::Gone)?;
+        if known.is_some_and(|known| known != current) {
+            return Err(Failed::Conflict);
+        }
         let is_removed = edits.iter_mut().any(|edit| edit.remove(kind, id));
         if is_removed { Ok(()) } else { Err(Failed::Gone) }
     })

@@ -57,7 +57,7 @@ pub(crate) fn request(
 }
 
 /// Returns why a trial was not possible.
-fn failure(error: &ControlError, tag: &str) -> String {
+pub(crate) fn failure(error: &ControlError, tag: &str) -> String {
     match error {
         ControlError::NotRunning { .. } => words(
             tag,
@@ -112,13 +112,24 @@ fn impossible(error: &ControlError, tag: &str) -> Value {
 
 /// Runs a trial to its end, for browsers without script. Blocks.
 pub(crate) fn run(app: &crate::app::App, request: TrialRequest, locale: &Locale) -> Value {
+    match result(app, request, locale.tag()) {
+        Ok(result) => shown(&result, locale),
+        Err(error) => impossible(&error, locale.tag()),
+    }
+}
+
+/// Runs a trial to its end. Blocks.
+///
+/// # Errors
+/// Too many trials run, or no probe carries it out.
+pub(crate) fn result(
+    app: &crate::app::App,
+    request: TrialRequest,
+    tag: &str,
+) -> Result<TrialResult, ControlError> {
     let Ok(_permit) = TRIALS.try_acquire() else {
-        let error = ControlError::Refused(words(
-            locale.tag(),
-            t("Too many trials are running. Try again in a minute."),
-            &[],
-        ));
-        return impossible(&error, locale.tag());
+        let text = words(tag, t("Too many trials are running. Try again in a minute."), &[]);
+        return Err(ControlError::Refused(text));
     };
     let mut last = None;
     let config = app.config();
@@ -127,9 +138,17 @@ pub(crate) fn run(app: &crate::app::App, request: TrialRequest, locale: &Locale)
             last = Some(result);
         }
     });
-    match tokio::runtime::Handle::current().block_on(trial) {
-        Ok(()) => shown(&last.unwrap_or_default(), locale),
-        Err(error) => impossible(&error, locale.tag()),
+    tokio::runtime::Handle::current().block_on(trial)?;
+    Ok(last.unwrap_or_default())
+}
+
+/// Returns the request for a monitor as it is saved.
+pub(crate) fn request_saved(id: &str, by: &str) -> TrialRequest {
+    TrialRequest {
+        monitor: id.to_owned(),
+        files: mailqos_config::Overlay::default(),
+        secrets: std::collections::BTreeMap::new(),
+        by: by.to_owned(),
     }
 }
 

@@ -1,6 +1,8 @@
 //! The form of a monitor as its page shows it: groups of fields with their values, defaults and
 //! problems.
 
+use std::collections::BTreeMap;
+
 use mailqos_config::{
     edit::Edit,
     form::{self, Control, Field},
@@ -85,7 +87,7 @@ fn inherited(parts: &FormParts<'_>, field: &Field) -> Option<(String, String)> {
         let from = words(tag, t("Default: {0}"), &[&text]);
         return Some((text, from));
     }
-    let otherwise = field.key.otherwise?.replace('`', "");
+    let otherwise = labels::otherwise(tag, field.key.otherwise?);
     let from = words(tag, t("Default: {0}"), &[&otherwise]);
     Some((otherwise, from))
 }
@@ -147,6 +149,7 @@ fn field(parts: &FormParts<'_>, field: &Field) -> Value {
         _ => 0,
     };
     let mut shown = plain(parts, path, parts.draft.value(path));
+    let (hint, is_translated) = labels::description(parts.tag, field.key);
     let options = options(parts, field, default);
     // A choice names its default itself, and a long default would be cut in its field.
     let is_named = !options.is_empty() && !from.contains("[defaults]");
@@ -155,7 +158,8 @@ fn field(parts: &FormParts<'_>, field: &Field) -> Value {
         "placeholder": if is_short { placeholder.as_str() } else { "" },
         "inherited": if is_named { "" } else { from.as_str() },
         "rows": rows,
-        "hint": field.key.meaning().replace('`', ""),
+        "hint": hint,
+        "hint_lang": if is_translated { "" } else { "en" },
         "options": options,
         "is_number": field.control == Control::Number,
         "is_list": field.control == Control::List,
@@ -179,7 +183,8 @@ fn plain(parts: &FormParts<'_>, path: &str, typed: &str) -> Value {
     json!({
         "id": element(path), "name": path, "label": labels::label(parts.tag, path),
         "value": typed, "problems": of(parts.problems), "warnings": of(parts.warnings),
-        "placeholder": "", "inherited": "", "rows": 0, "hint": "", "options": [],
+        "placeholder": "", "inherited": "", "rows": 0, "hint": "", "hint_lang": "",
+        "options": [],
         "is_number": false, "is_list": false,
     })
 }
@@ -229,11 +234,11 @@ pub(crate) fn object_fields(parts: &FormParts<'_>, object: &ObjectDraft, is_new:
         let mut shown = plain(parts, &path, typed);
         let rows = if found.control == Control::List { 2 } else { 0 };
         let is_list = rows > 0;
+        let (hint, is_translated) = labels::description(parts.tag, found.key);
+        let hint_lang = if is_translated { "" } else { "en" };
         merge(
             &mut shown,
-            json!({
-                "hint": found.key.meaning().replace('`', ""), "rows": rows, "is_list": is_list,
-            }),
+            json!({"hint": hint, "hint_lang": hint_lang, "rows": rows, "is_list": is_list}),
         );
         all.push(shown);
     }
@@ -262,18 +267,34 @@ pub(crate) fn summary(parts: &FormParts<'_>) -> Value {
 
 /// Returns the fields in which what was typed differs from the files.
 pub(crate) fn differences(parts: &FormParts<'_>, theirs: &Draft) -> Value {
-    let fields = form::monitor_fields(&parts.draft.kind).into_iter();
-    let differing = fields.filter(|field| {
-        let typed = parts.draft.values.get(&field.path);
-        let same = |text: &str| text.lines().map(str::trim).collect::<Vec<_>>().join("\n");
-        typed.is_some_and(|typed| same(typed.trim()) != same(theirs.value(&field.path).trim()))
+    let fields = form::monitor_fields(&parts.draft.kind);
+    differing((parts.tag, ""), &fields, (&parts.draft.values, &theirs.values))
+}
+
+/// Returns the fields of an object in which what was typed differs from the files.
+pub(crate) fn object_differences(tag: &str, yours: &ObjectDraft, theirs: &ObjectDraft) -> Value {
+    differing((tag, "object."), &form::fields("object"), (&yours.values, &theirs.values))
+}
+
+fn differing(
+    (tag, before): (&str, &str),
+    fields: &[Field],
+    (yours, theirs): (&BTreeMap<String, String>, &BTreeMap<String, String>),
+) -> Value {
+    let value = |values: &BTreeMap<String, String>, path: &str| {
+        values.get(path).cloned().unwrap_or_default()
+    };
+    let same = |text: &str| text.trim().lines().map(str::trim).collect::<Vec<_>>().join("\n");
+    let differing = fields.iter().filter(|field| {
+        let typed = yours.get(&field.path);
+        typed.is_some_and(|typed| same(typed) != same(&value(theirs, &field.path)))
     });
     differing
         .map(|field| {
+            let path = format!("{before}{}", field.path);
             json!({
-                "label": labels::label(parts.tag, &field.path),
-                "href": format!("#{}", element(&field.path)),
-                "theirs": theirs.value(&field.path), "yours": parts.draft.value(&field.path),
+                "label": labels::label(tag, &path), "href": format!("#{}", element(&path)),
+                "theirs": value(theirs, &field.path), "yours": value(yours, &field.path),
             })
         })
         .collect::<Vec<_>>()

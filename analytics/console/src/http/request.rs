@@ -122,7 +122,7 @@ impl<S: Send + Sync> FromRequest<S> for Ask {
         let names = names.map_err(|_| respond::plain(400, "The address is not valid UTF-8."))?;
         let named = names.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
         let (mut form, mut json) = (Fields::default(), Vec::new());
-        if parts.method == Method::POST {
+        if matches!(parts.method, Method::POST | Method::PUT | Method::PATCH | Method::DELETE) {
             let body = read_body(body).await?;
             if is_json(&parts.headers) {
                 json = body;

@@ -108,12 +108,17 @@ pub(crate) fn send(app: &App, ask: &Ask) -> Answer {
         "add-token" => add_token(app, ask, &viewer),
         "remove-token" => {
             let hash = ask.form.text("token");
-            let changed = app.users.update(&viewer.name, |user| {
-                let token = user.tokens.remove(hash);
-                token.ok_or(UsersError::Refused("this token does not exist"))
-            });
-            let token = changed.map_err(refused)?;
+            let user = app.users.get(&viewer.name).ok_or(Refusal::SignIn)?;
+            let Some(token) = user.tokens.get(hash) else {
+                // Another tab has removed it.
+                return Ok(respond::redirect("/account"));
+            };
             app.audit(ask, &viewer.name, ("token_removed", &token.name, ""))?;
+            let changed = app.users.update(&viewer.name, |user| {
+                user.tokens.remove(hash);
+                Ok(())
+            });
+            changed.map_err(refused)?;
             Ok(respond::redirect("/account"))
         }
         _ => Err(Refusal::Invalid("This form is not known.")),

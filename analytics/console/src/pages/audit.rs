@@ -32,6 +32,7 @@ fn action<'a>(tag: &str, action: &'a str) -> &'a str {
         "monitor_enabled" => text(tag, "Enabled a monitor"),
         "monitor_disabled" => text(tag, "Disabled a monitor"),
         "monitor_tried" => text(tag, "Tried a monitor"),
+        "account_password_changed" => text(tag, "Changed an account's password"),
         "object_added" => text(tag, "Added an object"),
         "object_changed" => text(tag, "Changed an object"),
         "object_removed" => text(tag, "Removed an object"),

@@ -212,7 +212,9 @@ fn page(app: &App, ask: &Ask, viewer: &Viewer, draft: &Draft, said: &Messages<'_
     let fields = form::monitor_fields(&draft.kind);
     let loaded = mailqos_config::load(&config.file);
     let warned = match &loaded {
-        Ok(loaded) if !draft.is_new => warnings(&loaded.warnings, draft, (&edits, &fields)),
+        Ok(loaded) if !draft.is_new => {
+            warnings(&loaded.warnings, (draft, locale.tag()), (&edits, &fields))
+        }
         _ => Vec::new(),
     };
     let parts = FormParts {
@@ -380,12 +382,7 @@ pub(crate) fn try_saved(app: &App, ask: &Ask) -> Answer {
     let id = own(app, ask, &viewer)?;
     let locale = app.locale(ask, Some(&viewer));
     app.audit(ask, &viewer.name, ("monitor_tried", &id, ""))?;
-    let request = TrialRequest {
-        monitor: id.clone(),
-        files: mailqos_config::Overlay::default(),
-        secrets: std::collections::BTreeMap::new(),
-        by: viewer.name.clone(),
-    };
+    let request = trial::request_saved(&id, &viewer.name);
     let found = values([
         ("active", json!("overview")),
         ("id", json!(id)),
@@ -441,7 +438,7 @@ pub(crate) fn remove(app: &App, ask: &Ask) -> Answer {
     let object = monitor.map(|monitor| monitor.object.to_string()).unwrap_or_default();
     let locale = app.locale(ask, Some(&viewer));
     let author = Author { ask, viewer: &viewer, tag: locale.tag() };
-    let done = save::remove(app, &author, ("monitor", &id));
+    let done = save::remove(app, &author, ("monitor", &id), None);
     finish(app, ask, &viewer, (done, &super::rows::object_href(&object)))
 }
 

@@ -1,9 +1,12 @@
 //! Pages of the console, a file each.
 
 pub(crate) mod account;
+pub(crate) mod accounts;
 pub(crate) mod alarms;
 pub(crate) mod audit;
 pub(crate) mod definition;
+pub(crate) mod explain;
+mod figure_links;
 pub(crate) mod maintenance;
 pub(crate) mod monitor;
 pub(crate) mod objects;

@@ -201,6 +201,7 @@ fn navigation(entry: &Entry, asked: &Asked, locale: &Locale) -> Values {
     values([
         ("out", json!(out)),
         ("parts", json!(parts(&base, asked, locale))),
+        ("explanations", json!(super::figure_links::links(entry, &asked.period, ("", tag)))),
         ("base", json!(base)),
         ("spans", spans.into()),
         ("earlier", json!(earlier)),

@@ -19,7 +19,6 @@ use crate::{
         view::{self, FormParts},
     },
     http::{request::Ask, respond},
-    language::text,
     render::{value, values},
 };
 
@@ -69,17 +68,27 @@ pub(crate) fn show(app: &App, ask: &Ask) -> Answer {
     let object = ObjectDraft::of_files(&edits, &id);
     let object = object.unwrap_or_else(|| ObjectDraft { id: id.clone(), ..ObjectDraft::default() });
     let version = draft::version(&edits, "object", &id).unwrap_or_default();
-    page(app, ask, &viewer, (&object, &version, &[], ""))
+    page(app, ask, &viewer, (&object, &version), Messages::default())
 }
 
-type Shown<'a> = (&'a ObjectDraft, &'a str, &'a [FieldProblem], &'a str);
+/// Messages at the top of the page.
+#[derive(Debug, Default)]
+struct Messages<'a> {
+    problems: &'a [FieldProblem],
+    /// What keeps the object from being saved, apart from its values.
+    failure: &'a str,
+    /// The object as someone else has saved it.
+    theirs: Option<&'a ObjectDraft>,
+}
 
 fn page(
     app: &App,
     ask: &Ask,
     viewer: &Viewer,
-    (object, version, problems, failure): Shown<'_>,
+    (object, version): (&ObjectDraft, &str),
+    said: Messages<'_>,
 ) -> Answer {
+    let Messages { problems, failure, theirs } = said;
     let config = app.config();
     let locale = app.locale(ask, Some(viewer));
     let scope = Scope::of(&config, viewer);
@@ -110,8 +119,11 @@ fn page(
         tag: locale.tag(),
     };
     let changes = viewer.role == Role::Administrator;
+    let differences = theirs.map(|theirs| view::object_differences(locale.tag(), object, theirs));
     let found = values([
         ("active", json!("objects")),
+        ("conflict", json!(theirs.is_some())),
+        ("differences", json!(differences.unwrap_or_default())),
         (
             "object",
             json!({
@@ -128,7 +140,11 @@ fn page(
         ("failure", json!(failure)),
         ("done", json!(definition::notice(locale.tag(), ask))),
     ]);
-    let status = if problems.is_empty() && failure.is_empty() { 200 } else { 422 };
+    let status = match theirs {
+        Some(_) => 409,
+        None if problems.is_empty() && failure.is_empty() => 200,
+        None => 422,
+    };
     Ok(respond::html(status, app.page("object", ask, Some(viewer), &found)?))
 }
 
@@ -145,19 +161,22 @@ pub(crate) fn change(app: &App, ask: &Ask) -> Answer {
     let version = ask.form.text("version");
     match save::save_object(app, &author, &object, Some(version)) {
         Err(Failed::Problems(problems)) => {
-            page(app, ask, &viewer, (&object, version, &problems, ""))
+            let said = Messages { problems: &problems, ..Messages::default() };
+            page(app, ask, &viewer, (&object, version), said)
         }
         Err(Failed::Conflict) => {
             let edits = Edit::all(&app.config().file);
             let edits = edits.map_err(|error| Refusal::Unavailable(error.to_string()))?;
+            let theirs = ObjectDraft::of_files(&edits, &id).ok_or(Refusal::NotFound)?;
+            // Saving again is then a decision.
             let version = draft::version(&edits, "object", &id).unwrap_or_default();
-            let failure = text(
-                locale.tag(),
-                "Someone else has changed this object in the meantime. Compare with the file, then save again.",
-            );
-            page(app, ask, &viewer, (&object, &version, &[], failure))
+            let said = Messages { theirs: Some(&theirs), ..Messages::default() };
+            page(app, ask, &viewer, (&object, &version), said)
         }
-        Err(Failed::Broken(reason)) => page(app, ask, &viewer, (&object, version, &[], &reason)),
+        Err(Failed::Broken(reason)) => {
+            let said = Messages { failure: &reason, ..Messages::default() };
+            page(app, ask, &viewer, (&object, version), said)
+        }
         done => definition::finish(app, ask, &viewer, (done, &href(&id))),
     }
 }
@@ -178,6 +197,6 @@ pub(crate) fn remove(app: &App, ask: &Ask) -> Answer {
     }
     let locale = app.locale(ask, Some(&viewer));
     let author = Author { ask, viewer: &viewer, tag: locale.tag() };
-    let done = save::remove(app, &author, ("object", &id));
+    let done = save::remove(app, &author, ("object", &id), None);
     definition::finish(app, ask, &viewer, (done, "/objects"))
 }

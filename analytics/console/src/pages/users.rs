@@ -47,7 +47,7 @@ fn page(app: &App, ask: &Ask, viewer: &Viewer, said: &Said<'_>) -> Answer {
         .map(|(name, user)| {
             let tags = user.tags.iter().flatten().cloned().collect::<Vec<_>>().join(", ");
             json!({
-                "name": name, "role": user.role.as_str(), "tags": tags,
+                "name": name, "display": user.display, "role": user.role.as_str(), "tags": tags,
                 "sees_all": user.tags.is_none(), "has_password": user.password.is_some(),
                 "is_sso": user.origin.is_some(),
                 "tokens": user.tokens.len(), "is_self": *name == viewer.name,
@@ -182,6 +182,14 @@ fn new_link(app: &App, ask: &Ask, viewer: &Viewer, name: &str) -> Answer {
     let user = user.ok_or(Refusal::NotFound)?;
     app.audit(ask, &viewer.name, ("link_issued", name, ""))?;
     links::revoke(&app.folder, name);
+    // Someone else may know the old password.
+    if name != viewer.name {
+        let ended = app.users.update(name, |user| {
+            user.generation += 1;
+            Ok(())
+        });
+        ended.map_err(|error| Refusal::Internal(error.to_string()))?;
+    }
     issue(app, ask, viewer, (name, user.role, user.tags))
 }
 

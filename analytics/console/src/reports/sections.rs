@@ -7,15 +7,77 @@ use mailqos_config::reference::{Key, ValueKind};
 use mailqos_report::reference::REPORTS;
 use toml_edit::{Array, Document, DocumentMut, Item, Table, Value};
 
-/// A section of a text.
+/// A section of a text, or a column of one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Section {
-    /// Kind, such as `outages`.
+    /// Kind, such as `outages`; empty for a column.
     pub(crate) kind: String,
+    /// Place in the text.
+    pub(crate) place: Place,
+    /// Whether it is the first one of its list.
+    pub(crate) is_first: bool,
+    /// Whether it is the last one of its list.
+    pub(crate) is_last: bool,
+    /// Name of the list that it contains: `section` or `column`.
+    pub(crate) holds: Option<&'static str>,
     /// Keys with their values as typed.
     pub(crate) values: Vec<(String, String)>,
-    /// Whether it contains tables, which are edited as text.
+    /// Whether it contains other tables, which are edited as text.
     pub(crate) is_nested: bool,
+}
+
+/// Place of a section: for each level, the name of the list and the number in it. It is written as
+/// `2` for the third section, and `2.column.0.section.1` for one in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Place(Vec<(&'static str, usize)>);
+
+/// Deepest place.
+const MAX_DEPTH: usize = 8;
+
+impl Place {
+    /// Returns the place of a section that is in no other.
+    pub(crate) fn top(index: usize) -> Self {
+        Self(vec![("section", index)])
+    }
+
+    /// Returns the place of a text; `None` if it is not one.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let mut words = text.split('.');
+        let mut place = Self::top(words.next()?.parse().ok()?);
+        while let Some(name) = words.next() {
+            let name = ["section", "column"].into_iter().find(|known| *known == name)?;
+            place.0.push((name, words.next()?.parse().ok()?));
+        }
+        (place.0.len() <= MAX_DEPTH).then_some(place)
+    }
+
+    /// Returns the number of sections around it.
+    pub(crate) fn depth(&self) -> usize {
+        self.0.len() - 1
+    }
+
+    fn within(&self, name: &'static str, index: usize) -> Self {
+        let mut steps = self.0.clone();
+        steps.push((name, index));
+        Self(steps)
+    }
+
+    /// Returns the names of the tables, as in a header.
+    fn names(&self) -> Vec<&'static str> {
+        self.0.iter().map(|(name, _)| *name).collect()
+    }
+}
+
+impl std::fmt::Display for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for (depth, (name, index)) in self.0.iter().enumerate() {
+            match depth {
+                0 => write!(f, "{index}")?,
+                _ => write!(f, ".{name}.{index}")?,
+            }
+        }
+        Ok(())
+    }
 }
 
 /// The text has no such section, or is not valid TOML.
@@ -83,32 +145,63 @@ fn control(key: &Key) -> Option<Control> {
     }
 }
 
-/// Returns the sections of a text.
+/// Returns the sections of a text, those in others after them.
 pub(crate) fn list(text: &str) -> Vec<Section> {
     let Ok(document) = text.parse::<DocumentMut>() else {
         return Vec::new();
     };
-    let Some(tables) = document.get("section").and_then(Item::as_array_of_tables) else {
-        return Vec::new();
-    };
-    tables.iter().map(section).collect()
+    let mut all = Vec::new();
+    if let Some(tables) = document.get("section").and_then(Item::as_array_of_tables) {
+        for (index, table) in tables.iter().enumerate() {
+            collect(table, Place::top(index), tables.len(), &mut all);
+        }
+    }
+    all
 }
 
-fn section(table: &Table) -> Section {
-    let mut found = Section { kind: String::new(), values: Vec::new(), is_nested: false };
+/// Adds a section, which is one of `count`, and those in it.
+fn collect(table: &Table, place: Place, count: usize, all: &mut Vec<Section>) {
+    let (name, index) = place.0.last().copied().unwrap_or(("section", 0));
+    let mut found = Section {
+        kind: String::new(),
+        is_first: index == 0,
+        is_last: index + 1 == count,
+        holds: None,
+        values: Vec::new(),
+        is_nested: false,
+        place,
+    };
+    let mut inner: Option<(&'static str, &toml_edit::ArrayOfTables)> = None;
     for (key, item) in table {
+        let list = ["section", "column"].into_iter().find(|list| *list == key);
+        if let (Some(list), Some(tables)) = (list, item.as_array_of_tables()) {
+            inner = Some((list, tables));
+            continue;
+        }
         let Some(value) = item.as_value() else {
             found.is_nested = true;
             continue;
         };
-        let typed = typed(value);
-        match (key, typed) {
+        match (key, typed(value)) {
             ("kind", Some(kind)) => found.kind = kind,
             (key, Some(typed)) => found.values.push((key.to_owned(), typed)),
             (_, None) => found.is_nested = true,
         }
     }
-    found
+    found.holds = match found.kind.as_str() {
+        "columns" => Some("column"),
+        "per-monitor" => Some("section"),
+        _ => (name == "column").then_some("section"),
+    };
+    let place = found.place.clone();
+    all.push(found);
+    if let Some((list, tables)) = inner
+        && place.0.len() < MAX_DEPTH
+    {
+        for (index, table) in tables.iter().enumerate() {
+            collect(table, place.within(list, index), tables.len(), all);
+        }
+    }
 }
 
 /// Returns a value as a person types it into a field; `None` for tables.
@@ -124,24 +217,57 @@ fn typed(value: &Value) -> Option<String> {
     }
 }
 
-/// Returns the parts of a text that are sections, each with the comments before it.
-fn spans(text: &str) -> Option<Vec<Range<usize>>> {
-    let document = Document::parse(text).ok()?;
-    let mut starts: Vec<(usize, bool)> = Vec::new();
-    for (name, item) in document.iter() {
+/// Names of a table, with numbers in lists.
+type Steps = Vec<(String, Option<usize>)>;
+
+/// A part of a text that begins with the head of a table.
+#[derive(Debug)]
+struct Part {
+    /// Names of the table.
+    steps: Steps,
+    /// The part, with the comments before it and the tables in it.
+    span: Range<usize>,
+}
+
+/// Collects the heads of the tables in a table.
+fn heads(
+    table: &dyn toml_edit::TableLike,
+    before: &[(String, Option<usize>)],
+    found: &mut Vec<(Steps, usize)>,
+) -> Option<()> {
+    for (name, item) in table.iter() {
+        let step = |index| {
+            let mut steps = before.to_vec();
+            steps.push((name.to_owned(), index));
+            steps
+        };
         match item {
-            Item::Table(table) if !table.is_implicit() && !table.is_dotted() => {
-                starts.push((table.span()?.start, false));
+            Item::Table(table) => {
+                let steps = step(None);
+                if !table.is_implicit() && !table.is_dotted() {
+                    found.push((steps.clone(), table.span()?.start));
+                }
+                heads(table, &steps, found)?;
             }
             Item::ArrayOfTables(tables) => {
-                for table in tables {
-                    starts.push((table.span()?.start, name == "section"));
+                for (index, table) in tables.iter().enumerate() {
+                    let steps = step(Some(index));
+                    found.push((steps.clone(), table.span()?.start));
+                    heads(table, &steps, found)?;
                 }
             }
             _ => {}
         }
     }
-    starts.sort_unstable();
+    Some(())
+}
+
+/// Returns the parts of a text.
+fn parts(text: &str) -> Option<Vec<Part>> {
+    let document = Document::parse(text).ok()?;
+    let mut found = Vec::new();
+    heads(document.as_table(), &[], &mut found)?;
+    found.sort_by_key(|(_, at)| *at);
     let begin = |at: usize| {
         let mut begin = text[..at].rfind('\n').map_or(0, |end| end + 1);
         while let Some(line) = text[..begin]
@@ -155,10 +281,36 @@ fn spans(text: &str) -> Option<Vec<Range<usize>>> {
         }
         begin
     };
-    let begins: Vec<usize> = starts.iter().map(|(at, _)| begin(*at)).collect();
-    let ends = begins.iter().skip(1).copied().chain([text.len()]);
-    let all = begins.iter().copied().zip(ends).zip(&starts);
-    Some(all.filter(|(_, (_, is_section))| *is_section).map(|((from, to), _)| from..to).collect())
+    let begins: Vec<usize> = found.iter().map(|(_, at)| begin(*at)).collect();
+    let end = |number: usize| {
+        let (own, _) = &found[number];
+        let is_other = |(steps, _): &&(Steps, usize)| !steps.starts_with(own);
+        let next = found.iter().skip(number + 1).position(|head| is_other(&head));
+        next.and_then(|next| begins.get(number + 1 + next)).copied().unwrap_or(text.len())
+    };
+    let ends: Vec<usize> = (0..found.len()).map(end).collect();
+    let all = found.into_iter().zip(begins).zip(ends);
+    Some(all.map(|(((steps, _), from), to)| Part { steps, span: from..to }).collect())
+}
+
+/// Returns the part of a section.
+fn span(text: &str, place: &Place) -> Option<Range<usize>> {
+    let is_it = |part: &Part| {
+        let own = place.0.iter().map(|(name, index)| (*name, Some(*index)));
+        part.steps.iter().map(|(name, index)| (name.as_str(), *index)).eq(own)
+    };
+    parts(text)?.into_iter().find(is_it).map(|part| part.span)
+}
+
+/// Returns the parts of the sections that are in no other.
+fn spans(text: &str) -> Option<Vec<Range<usize>>> {
+    let is_top = |part: &Part| part.steps.len() == 1 && part.steps[0].0 == "section";
+    let all = parts(text)?.into_iter();
+    Some(
+        all.filter(|part| is_top(part) && part.steps[0].1.is_some())
+            .map(|part| part.span)
+            .collect(),
+    )
 }
 
 /// Ends a part with exactly one empty line.
@@ -166,17 +318,23 @@ fn part(text: &str) -> String {
     format!("{}\n\n", text.trim_end())
 }
 
-/// Moves a section before the previous one, or behind the next one.
+/// Moves a section before the previous one, or behind the next one, of the same list.
 ///
 /// # Errors
 /// There is none.
-pub(crate) fn shift(text: &str, index: usize, is_up: bool) -> Result<String, NoSection> {
-    let spans = spans(text).ok_or(NoSection)?;
-    let first = if is_up { index.checked_sub(1).ok_or(NoSection)? } else { index };
-    let (a, b) = match (spans.get(first), spans.get(first + 1)) {
-        (Some(a), Some(b)) => (a.clone(), b.clone()),
-        _ => return Err(NoSection),
-    };
+pub(crate) fn shift(text: &str, place: &Place, is_up: bool) -> Result<String, NoSection> {
+    let (name, index) = place.0.last().copied().ok_or(NoSection)?;
+    let other = if is_up { index.checked_sub(1).ok_or(NoSection)? } else { index + 1 };
+    let mut beside = place.clone();
+    if let Some(last) = beside.0.last_mut() {
+        *last = (name, other);
+    }
+    let own = span(text, place).ok_or(NoSection)?;
+    let other = span(text, &beside).ok_or(NoSection)?;
+    let (a, b) = if is_up { (other, own) } else { (own, other) };
+    if a.end > b.start {
+        return Err(NoSection);
+    }
     let between = &text[a.end..b.start];
     let joined = format!(
         "{}{}{between}{}{}",
@@ -188,31 +346,53 @@ pub(crate) fn shift(text: &str, index: usize, is_up: bool) -> Result<String, NoS
     Ok(tidy(&joined))
 }
 
-/// Removes a section with the comments before it.
+/// Removes a section with the comments before it and what is in it.
 ///
 /// # Errors
 /// There is none.
-pub(crate) fn remove(text: &str, index: usize) -> Result<String, NoSection> {
-    let spans = spans(text).ok_or(NoSection)?;
-    let span = spans.get(index).cloned().ok_or(NoSection)?;
+pub(crate) fn remove(text: &str, place: &Place) -> Result<String, NoSection> {
+    let span = span(text, place).ok_or(NoSection)?;
     Ok(tidy(&format!("{}{}", &text[..span.start], &text[span.end..])))
 }
 
-/// Adds a section behind all others.
+/// Sections that are in a new one of these kinds, because it must contain some.
+fn first(kind: &str) -> &'static [&'static str] {
+    match kind {
+        "per-monitor" => &["[[{}.section]]\nkind = \"availability-table\"\n"],
+        "columns" => &[
+            "[[{}.column]]\n\n[[{}.column.section]]\nkind = \"outages\"\n",
+            "[[{}.column]]\n\n[[{}.column.section]]\nkind = \"alarms\"\n",
+        ],
+        _ => &[],
+    }
+}
+
+/// Adds a section behind all others, or behind those in another one. Without a kind, a column is
+/// added.
 ///
 /// # Errors
-/// The text is not valid TOML.
+/// The text is not valid TOML, or there is no such section.
 pub(crate) fn add(
     text: &str,
-    kind: &str,
-    values: &[(String, String)],
+    parent: Option<&Place>,
+    (kind, values): (&str, &[(String, String)]),
 ) -> Result<String, NoSection> {
-    let spans = spans(text).ok_or(NoSection)?;
+    let at = match parent {
+        Some(parent) => span(text, parent).ok_or(NoSection)?.end,
+        None => spans(text).ok_or(NoSection)?.last().map_or(text.len(), |last| last.end),
+    };
+    let mut names = parent.map(Place::names).unwrap_or_default();
+    names.push(if kind.is_empty() { "column" } else { "section" });
+    let names = names.join(".");
     let mut table = Table::new();
-    table.insert("kind", toml_edit::value(kind));
-    apply(&mut table, kind, values);
-    let new = format!("[[section]]\n{}", table);
-    let at = spans.last().map_or(text.len(), |last| last.end);
+    if !kind.is_empty() {
+        table.insert("kind", toml_edit::value(kind));
+        apply(&mut table, kind, values);
+    }
+    let mut new = format!("[[{names}]]\n{table}");
+    for inner in first(kind) {
+        new = format!("{}{}", part(&new), inner.replace("{}", &names));
+    }
     let before = if text[..at].trim().is_empty() { String::new() } else { part(&text[..at]) };
     Ok(tidy(&format!("{before}{}{}", part(&new), &text[at..])))
 }
@@ -223,14 +403,19 @@ pub(crate) fn add(
 /// There is none.
 pub(crate) fn set(
     text: &str,
-    index: usize,
+    place: &Place,
     values: &[(String, String)],
 ) -> Result<String, NoSection> {
-    let spans = spans(text).ok_or(NoSection)?;
-    let span = spans.get(index).cloned().ok_or(NoSection)?;
+    let span = span(text, place).ok_or(NoSection)?;
     let mut own: DocumentMut = text[span.clone()].parse().map_err(|_| NoSection)?;
-    let tables = own.get_mut("section").and_then(Item::as_array_of_tables_mut);
-    let table = tables.and_then(|tables| tables.get_mut(0)).ok_or(NoSection)?;
+    let mut table = own.as_table_mut();
+    for name in place.names() {
+        table = match table.get_mut(name).ok_or(NoSection)? {
+            Item::Table(table) => table,
+            Item::ArrayOfTables(tables) => tables.get_mut(0).ok_or(NoSection)?,
+            _ => return Err(NoSection),
+        };
+    }
     let kind = table.get("kind").and_then(Item::as_str).unwrap_or_default().to_owned();
     apply(table, &kind, values);
     Ok(format!("{}{own}{}", &text[..span.start], &text[span.end..]))
@@ -307,13 +492,82 @@ mod tests {
     const TEXT: &str = "# Head.\ntitle = \"x\"\n\n# The first.\n[[section]]\nkind = \"text\" # words\ntext = \"\"\"\n[[section]]\n# not a section\n\"\"\"\n\n[[section]]\nkind = \"outages\"\nlimit = 3\n\n# The group.\n[[section]]\nkind = \"per-monitor\"\n[[section.section]]\nkind = \"outages\"\n\n[schedule]\nevery = \"day\"\n";
 
     fn kinds(text: &str) -> Vec<String> {
-        list(text).into_iter().map(|section| section.kind).collect()
+        let top = list(text).into_iter().filter(|section| section.place.depth() == 0);
+        top.map(|section| section.kind).collect()
+    }
+
+    /// Places with kinds.
+    fn places(text: &str) -> Vec<String> {
+        let all = list(text).into_iter();
+        all.map(|section| format!("{} {}", section.place, section.kind)).collect()
+    }
+
+    const NESTED: &str = "title = \"x\"\n\n[[section]]\nkind = \"columns\"\n\n[[section.column]]\n\n# Left.\n[[section.column.section]]\nkind = \"outages\"\nlimit = 3 # few\n\n[[section.column.section]]\nkind = \"alarms\"\n\n[[section.column]]\n[[section.column.section]]\nkind = \"distribution\"\n\n# Each.\n[[section]]\nkind = \"per-monitor\"\n[[section.section]]\nkind = \"text\"\ntext = \"a\"\n\n[schedule]\nevery = \"day\"\n";
+
+    #[test]
+    fn sections_in_others_are_changed_where_they_are() {
+        let all = [
+            "0 columns",
+            "0.column.0 ",
+            "0.column.0.section.0 outages",
+            "0.column.0.section.1 alarms",
+            "0.column.1 ",
+            "0.column.1.section.0 distribution",
+            "1 per-monitor",
+            "1.section.0 text",
+        ];
+        assert_eq!(places(NESTED), all);
+        assert!(list(NESTED).iter().all(|section| !section.is_nested));
+        let place = |text: &str| Place::parse(text).expect("a place");
+        for wrong in ["", "x", "0.column", "0.other.1", "-1", "0.section.x"] {
+            assert_eq!(Place::parse(wrong), None, "{wrong}");
+        }
+        let values = [("limit".to_owned(), "5".to_owned())];
+        let text = set(NESTED, &place("0.column.0.section.0"), &values).expect("set");
+        assert_eq!(text, NESTED.replace("limit = 3", "limit = 5"));
+        let moved = shift(NESTED, &place("0.column.0.section.0"), false).expect("moved");
+        assert_eq!(
+            places(&moved)[2..4],
+            ["0.column.0.section.0 alarms", "0.column.0.section.1 outages"]
+        );
+        assert!(
+            moved.contains("# Left.\n[[section.column.section]]\nkind = \"outages\""),
+            "{moved}"
+        );
+        let moved = shift(NESTED, &place("0.column.1"), true).expect("moved");
+        assert_eq!(places(&moved)[2], "0.column.0.section.0 distribution", "{moved}");
+        assert!(shift(NESTED, &place("0.column.1.section.0"), true).is_err());
+        let rest = remove(NESTED, &place("0.column.0")).expect("removed");
+        assert_eq!(
+            places(&rest)[..3],
+            ["0 columns", "0.column.0 ", "0.column.0.section.0 distribution"]
+        );
+        assert!(rest.contains("# Each.") && !rest.contains("# Left."), "{rest}");
+        let more = add(NESTED, Some(&place("0.column.0")), ("top", &values)).expect("added");
+        assert_eq!(places(&more)[4], "0.column.0.section.2 top", "{more}");
+        assert!(more.contains("[[section.column.section]]\nkind = \"top\"\nlimit = 5\n"), "{more}");
+        let more = add(NESTED, Some(&place("1")), ("method", &[])).expect("added");
+        assert_eq!(places(&more).last().map(String::as_str), Some("1.section.1 method"), "{more}");
+        assert!(more.ends_with("[schedule]\nevery = \"day\"\n"), "{more}");
+        let more = add(NESTED, Some(&place("0")), ("", &[])).expect("added");
+        assert!(places(&more).contains(&"0.column.2 ".to_owned()), "{more}");
+        for kind in ["columns", "per-monitor"] {
+            let text = add("title = \"x\"\n", None, (kind, &[])).expect("added");
+            assert!(places(&text).len() > 1, "{text}");
+            let read = mailqos_report::definitions::of_text(None, "x", &text);
+            assert!(
+                read.is_ok(),
+                "{text}: {}",
+                read.err().map_or_else(String::new, |it| it.render(false))
+            );
+        }
+        assert!(add(NESTED, Some(&place("7")), ("top", &[])).is_err());
     }
 
     #[test]
     fn sections_move_with_their_comments_and_tables() {
         assert_eq!(kinds(TEXT), ["text", "outages", "per-monitor"]);
-        let moved = shift(TEXT, 2, true).expect("moved");
+        let moved = shift(TEXT, &Place::top(2), true).expect("moved");
         assert_eq!(kinds(&moved), ["text", "per-monitor", "outages"], "{moved}");
         assert!(
             moved
@@ -321,17 +575,17 @@ mod tests {
             "{moved}"
         );
         assert!(moved.ends_with("[schedule]\nevery = \"day\"\n"), "{moved}");
-        let moved = shift(&moved, 0, false).expect("moved");
+        let moved = shift(&moved, &Place::top(0), false).expect("moved");
         assert_eq!(kinds(&moved), ["per-monitor", "text", "outages"], "{moved}");
         assert!(moved.starts_with("# Head.\ntitle = \"x\"\n"), "{moved}");
         assert!(moved.contains("# The first.\n[[section]]\nkind = \"text\" # words"), "{moved}");
         for (index, is_up) in [(0, true), (2, false), (9, true), (9, false)] {
-            assert!(shift(TEXT, index, is_up).is_err(), "{index}");
+            assert!(shift(TEXT, &Place::top(index), is_up).is_err(), "{index}");
         }
-        let rest = remove(TEXT, 0).expect("removed");
+        let rest = remove(TEXT, &Place::top(0)).expect("removed");
         assert_eq!(kinds(&rest), ["outages", "per-monitor"], "{rest}");
         assert!(!rest.contains("The first"), "{rest}");
-        assert!(remove(TEXT, 3).is_err() && remove("x = ", 0).is_err());
+        assert!(remove(TEXT, &Place::top(3)).is_err() && remove("x = ", &Place::top(0)).is_err());
     }
 
     #[test]
@@ -340,19 +594,21 @@ mod tests {
             pairs.iter().map(|(key, text)| ((*key).to_owned(), (*text).to_owned())).collect()
         };
         let text =
-            set(TEXT, 1, &values(&[("limit", "5"), ("monitors", "a\r\ntag:b")])).expect("set");
+            set(TEXT, &Place::top(1), &values(&[("limit", "5"), ("monitors", "a\r\ntag:b")]))
+                .expect("set");
         assert!(text.contains("limit = 5\nmonitors = [\"a\", \"tag:b\"]"), "{text}");
-        let text = set(&text, 1, &values(&[("limit", ""), ("monitors", "a\ntag:b")])).expect("set");
+        let text = set(&text, &Place::top(1), &values(&[("limit", ""), ("monitors", "a\ntag:b")]))
+            .expect("set");
         assert!(!text.contains("limit") && text.contains("[\"a\", \"tag:b\"]"), "{text}");
-        assert_eq!(set(TEXT, 0, &values(&[])).expect("set"), TEXT, "nothing changes");
-        let text =
-            add(TEXT, "top", &values(&[("unknown", "x"), ("limit", "many")])).expect("added");
+        assert_eq!(set(TEXT, &Place::top(0), &values(&[])).expect("set"), TEXT, "nothing changes");
+        let text = add(TEXT, None, ("top", &values(&[("unknown", "x"), ("limit", "many")])))
+            .expect("added");
         assert_eq!(kinds(&text), ["text", "outages", "per-monitor", "top"], "{text}");
         assert!(
             text.ends_with("[schedule]\nevery = \"day\"\n") && !text.contains("unknown"),
             "{text}"
         );
-        assert_eq!(kinds(&add("", "method", &[]).expect("added")), ["method"]);
+        assert_eq!(kinds(&add("", None, ("method", &[])).expect("added")), ["method"]);
     }
 
     #[test]

@@ -116,8 +116,14 @@ pub(crate) fn admit(
     };
     let now = clock::seconds();
     if let Some(name) = known {
+        // The name at the provider may change; one that belongs to someone else is not shown.
+        let folded = identity.name.to_lowercase();
+        let is_taken = all.keys().any(|other| other.to_lowercase() == folded);
+        let is_new = identity.name != name && is_name(&identity.name) && !is_taken;
+        let display = is_new.then(|| identity.name.clone());
         let changed = users.update(&name, |user| {
             (user.role, user.tags, user.signed_in_at) = (role, tags, Some(now));
+            user.display = display;
             Ok(())
         });
         return changed.map(|()| name).map_err(Denied::Users);
@@ -228,6 +234,12 @@ mod tests {
         assert_eq!(renamed.expect("admitted"), "anna");
         let anna = users.get("anna").expect("anna");
         assert_eq!(anna.role, Role::Administrator);
+        // nextcloud/user_oidc#839, mailcow/mailcow-dockerized#6425, OpenCTI-Platform/opencti#11446.
+        assert_eq!(anna.display.as_deref(), Some("anna.b"), "the current name is shown");
+        for taken in ["admin", "ADMIN", "anna", "a b"] {
+            admit(&users, &identity("oidc a 1", taken, &["acme"]), &groups()).expect("admitted");
+            assert_eq!(users.get("anna").expect("anna").display, None, "{taken}");
+        }
         let denied = admit(&users, &identity("oidc a 1", "anna", &[]), &groups());
         assert!(matches!(denied, Err(Denied::NoGroup(_))), "{denied:?}");
         assert!(users.get("anna").expect("anna").generation > anna.generation);

@@ -16,17 +16,18 @@ use mailqos_report::{
 };
 use serde_json::{Value, json};
 
-use super::{choose, gallery, require};
+use super::{choose, gallery, own};
 use crate::{
     access::viewer::Viewer,
     app::{Answer, App, Refusal},
+    definitions::scope::Scope,
     http::{fields::Fields, request::Ask, respond},
     language::{LANGUAGES, text},
     render::{Values, values},
     reports::{
         jobs::JobError,
-        order::{Order, Subject},
-        sections::{self, Control},
+        order::{Order, Span, Subject},
+        sections::{self, Control, Place},
         store::{self, SaveError, Stored, Wish},
     },
 };
@@ -59,9 +60,24 @@ fn io(error: std::io::Error) -> Refusal {
     Refusal::Internal(format!("the report definitions: {error}"))
 }
 
-/// Finds the definition of an address.
-fn find(config: &Config, ask: &Ask) -> Result<Stored, Refusal> {
-    store::find(config, ask.part("name")).map_err(io)?.ok_or(Refusal::NotFound)
+/// Finds the definition of an address, if the user sees it.
+fn find(app: &App, ask: &Ask, viewer: &Viewer) -> Result<Stored, Refusal> {
+    named(app, viewer, ask.part("name"))
+}
+
+/// Finds a definition by its name, if the user sees it.
+///
+/// # Errors
+/// There is none, or the files can't be read.
+pub(crate) fn named(app: &App, viewer: &Viewer, name: &str) -> Result<Stored, Refusal> {
+    let stored = store::find(&app.config(), name).map_err(io)?;
+    stored.filter(|stored| own::sees(app, viewer, stored)).ok_or(Refusal::NotFound)
+}
+
+/// Returns the user of a page about definitions; a visitor with a link has none.
+pub(crate) fn reader(app: &App, ask: &Ask) -> Result<Viewer, Refusal> {
+    let viewer = app.require(ask)?;
+    if viewer.is_visitor { Err(Refusal::NotFound) } else { Ok(viewer) }
 }
 
 /// Returns the address of a definition.
@@ -92,11 +108,14 @@ fn next_runs(definition: &Definition, config: &Config, tag: &str, count: usize) 
 
 /// Shows the list.
 pub(crate) fn list(app: &App, ask: &Ask) -> Answer {
-    let viewer = require(app, ask)?;
+    let viewer = reader(app, ask)?;
     let config = app.config();
     let locale = app.locale(ask, Some(&viewer));
     let mut rows = Vec::new();
     for stored in store::all(&config).map_err(io)? {
+        if !own::sees(app, &viewer, &stored) {
+            continue;
+        }
         let (title, next, targets) = match &stored.definition {
             Ok(definition) => {
                 let next = next_runs(definition, &config, locale.tag(), 1).pop();
@@ -104,7 +123,12 @@ pub(crate) fn list(app: &App, ask: &Ask) -> Answer {
                 (
                     gallery::words(&locale, &definition.template.title),
                     next.unwrap_or_else(|| DASH.to_owned()),
-                    targets.collect::<Vec<_>>().join(", "),
+                    // Names of targets may be those of others.
+                    if viewer.sees_all() {
+                        targets.collect::<Vec<_>>().join(", ")
+                    } else {
+                        String::new()
+                    },
                 )
             }
             Err(_) => (String::new(), DASH.to_owned(), String::new()),
@@ -118,7 +142,7 @@ pub(crate) fn list(app: &App, ask: &Ask) -> Answer {
         ("active", json!("reports")),
         ("part", json!("definitions")),
         ("definitions", json!(rows)),
-        ("folder", json!(config.reports.display().to_string())),
+        ("folder", json!(viewer.sees_all().then(|| config.reports.display().to_string()))),
         ("may_edit", json!(viewer.edits_reports())),
     ]);
     Ok(respond::html(200, app.page("report-definitions", ask, Some(&viewer), &found)?))
@@ -126,8 +150,8 @@ pub(crate) fn list(app: &App, ask: &Ask) -> Answer {
 
 /// Shows a definition.
 pub(crate) fn show(app: &App, ask: &Ask) -> Answer {
-    let viewer = require(app, ask)?;
-    let stored = find(&app.config(), ask)?;
+    let viewer = reader(app, ask)?;
+    let stored = find(app, ask, &viewer)?;
     page(app, ask, &viewer, Some(&stored), Outcome::default())
 }
 
@@ -184,11 +208,11 @@ fn wish(fields: &Fields) -> Result<Wish, Refusal> {
 /// Takes what is sent for a definition.
 pub(crate) fn send(app: &App, ask: &Ask) -> Answer {
     let viewer = app.require_form(ask)?;
-    if !viewer.sees_all() {
+    if viewer.is_visitor {
         return Err(Refusal::NotFound);
     }
     let config = app.config();
-    let stored = find(&config, ask)?;
+    let stored = find(app, ask, &viewer)?;
     match ask.form.text("action") {
         "view" => {
             let back = address(&stored.slug);
@@ -196,7 +220,9 @@ pub(crate) fn send(app: &App, ask: &Ask) -> Answer {
             Ok(respond::redirect(&format!("/reports/made/{id}")))
         }
         "save" => {
-            let viewer = require_editor(viewer)?;
+            if !own::edits(&viewer) {
+                return Err(Refusal::NotFound);
+            }
             save(app, ask, &viewer, Some(&stored))
         }
         "save-text" => {
@@ -242,6 +268,10 @@ pub(crate) fn send_new(app: &App, ask: &Ask) -> Answer {
 /// Saves what the form says.
 fn save(app: &App, ask: &Ask, viewer: &Viewer, stored: Option<&Stored>) -> Answer {
     let typed = wish(&ask.form)?;
+    let typed = match stored {
+        Some(stored) if !viewer.sees_all() => own::confined(typed, &stored.text),
+        _ => typed,
+    };
     let locale = app.locale(ask, Some(viewer));
     let before = match stored {
         // The text that the form was made from: only then the form's changes are those of the user.
@@ -252,7 +282,9 @@ fn save(app: &App, ask: &Ask, viewer: &Viewer, stored: Option<&Stored>) -> Answe
                 locale.tag(),
                 "Someone else has changed this definition in the meantime. Check the difference, then save again.",
             );
-            let difference = store::difference(&stored.text, &after);
+            // The text also contains what a restricted user must not see.
+            let difference = viewer.sees_all().then(|| store::difference(&stored.text, &after));
+            let difference = difference.unwrap_or_default();
             let outcome = Outcome { problem, difference, typed: Some(typed), ..Outcome::default() };
             return page(app, ask, viewer, Some(stored), outcome);
         }
@@ -264,6 +296,17 @@ fn save(app: &App, ask: &Ask, viewer: &Viewer, stored: Option<&Stored>) -> Answe
         return page(app, ask, viewer, stored, Outcome { problem, ..outcome });
     };
     let slug = stored.map_or_else(|| ask.form.text("name").trim(), |stored| &stored.slug);
+    if let Some(stored) = stored.filter(|_| !viewer.sees_all()) {
+        let config = app.config();
+        let read = definitions::of_definition(Some(&config), &stored.path, after.clone());
+        if !read.is_ok_and(|definition| own::concerns(app, viewer, &definition)) {
+            let problem = text(
+                locale.tag(),
+                "Check the values. A definition needs monitors of yours: ids, tag:NAME with one of your tags, or object:NAME.",
+            );
+            return page(app, ask, viewer, Some(stored), Outcome { problem, ..outcome });
+        }
+    }
     keep(app, ask, (viewer, stored), (slug, &after), outcome)
 }
 
@@ -293,17 +336,31 @@ fn keep(
                 tag,
                 "Someone else has changed this definition in the meantime. Check the difference, then save again.",
             );
-            let difference = store::difference(&now, after);
+            let difference = viewer.sees_all().then(|| store::difference(&now, after));
+            let difference = difference.unwrap_or_default();
             let fresh = store::find(&config, slug).map_err(io)?;
             let outcome = Outcome { problem, difference, ..outcome };
             return page(app, ask, viewer, fresh.as_ref(), outcome);
         }
         Err(SaveError::Invalid(details)) => {
             let problem = text(tag, "This is not a valid definition:");
+            // Problems may name what belongs to others.
+            let details = if viewer.sees_all() { details } else { String::new() };
             return page(app, ask, viewer, stored, Outcome { problem, details, ..outcome });
         }
     };
     page(app, ask, viewer, stored, Outcome { problem, ..outcome })
+}
+
+/// Begins the report of a definition by its name, and returns its id.
+///
+/// # Errors
+/// The user does not see it, it has errors, or too many reports are being made.
+pub(crate) fn start(app: &App, viewer: &Viewer, name: &str) -> Result<String, Refusal> {
+    let config = app.config();
+    let stored = named(app, viewer, name)?;
+    let back = address(&stored.slug);
+    begin(app, viewer, (&config, &stored), choose::formats(), back)
 }
 
 /// Begins the report of a definition, and returns its id.
@@ -316,14 +373,23 @@ fn begin(
 ) -> Result<String, Refusal> {
     let definition =
         stored.definition.as_ref().map_err(|_| Refusal::Invalid("This definition has errors."))?;
+    let is_all = viewer.sees_all();
+    let subject = match Wish::of(&stored.text).template {
+        // Templates are made without the channels of notifications, which are those of others.
+        name if !is_all && may_be_viewed(stored) => Subject::Template(name),
+        _ if !is_all => return Err(Refusal::NotFound),
+        _ => Subject::Definition(stored.path.clone()),
+    };
+    let scope = Scope::of(config, viewer);
+    let period = definition.period.clone().filter(|_| !is_all);
     let order = Order {
         config: config.file.clone(),
         lake: app.keeper.folder().map_err(Refusal::Unavailable)?,
-        subject: Subject::Definition(stored.path.clone()),
-        monitors: None,
-        only: None,
-        period: None,
-        language: None,
+        subject,
+        monitors: (!is_all).then(|| own::keys(app, viewer, definition)),
+        only: (!is_all).then(|| scope.monitors.clone()),
+        period: period.map(Span::Named),
+        language: (!is_all).then(|| definition.language.clone()),
         formats,
         folder: PathBuf::new(),
     };
@@ -332,6 +398,11 @@ fn begin(
         JobError::TooManyOfUser | JobError::TooMany => Refusal::Unavailable(error.to_string()),
         error => Refusal::Internal(format!("can't start generating a report: {error}")),
     })
+}
+
+/// Whether a restricted user can view the report: it is that of a template, without own sections.
+fn may_be_viewed(stored: &Stored) -> bool {
+    !Wish::of(&stored.text).template.is_empty() && sections::list(&stored.text).is_empty()
 }
 
 /// Begins a preview. It takes the place of earlier ones of this definition, which show a state that
@@ -354,9 +425,10 @@ fn begin_preview(
 /// Adds, moves, removes or changes a section, and begins a preview.
 fn change_sections(app: &App, ask: &Ask, viewer: &Viewer, stored: &Stored) -> Answer {
     let config = app.config();
-    let index: usize = ask.form.text("section").parse().unwrap_or(usize::MAX);
+    let place = Place::parse(ask.form.text("section"));
     let found = sections::list(&stored.text);
-    let kind = found.get(index).map_or_else(|| ask.form.text("kind"), |section| &section.kind);
+    let known = place.as_ref().and_then(|place| found.iter().find(|it| it.place == *place));
+    let kind = known.map_or_else(|| ask.form.text("kind"), |section| &section.kind);
     let values: Vec<(String, String)> = sections::fields(kind)
         .iter()
         .filter_map(|field| {
@@ -365,12 +437,14 @@ fn change_sections(app: &App, ask: &Ask, viewer: &Viewer, stored: &Stored) -> An
         })
         .collect();
     let text = &stored.text;
+    let parent = Place::parse(ask.form.text("parent"));
+    let at = || place.as_ref().ok_or(sections::NoSection);
     let after = match ask.form.text("action") {
-        "section-add" => sections::add(text, ask.form.text("kind"), &values),
-        "section-set" => sections::set(text, index, &values),
-        "section-up" => sections::shift(text, index, true),
-        "section-down" => sections::shift(text, index, false),
-        "section-remove" => sections::remove(text, index),
+        "section-add" => sections::add(text, parent.as_ref(), (ask.form.text("kind"), &values)),
+        "section-set" => at().and_then(|place| sections::set(text, place, &values)),
+        "section-up" => at().and_then(|place| sections::shift(text, place, true)),
+        "section-down" => at().and_then(|place| sections::shift(text, place, false)),
+        "section-remove" => at().and_then(|place| sections::remove(text, place)),
         "sections-own" => {
             let name = Wish::of(text).template;
             let (_, template) =
@@ -408,7 +482,7 @@ fn text_of_conflict(tag: &str) -> &'static str {
 }
 
 /// Returns the sections of a definition, with the fields of each.
-fn section_values(stored: &Stored, add: &str) -> Values {
+fn section_values(stored: &Stored, (add, parent): (&str, &str)) -> Values {
     let describe = |kind: &str, values: &[(String, String)]| -> Vec<Value> {
         sections::fields(kind)
             .iter()
@@ -434,20 +508,22 @@ fn section_values(stored: &Stored, add: &str) -> Values {
     let kinds: Vec<(&str, &str)> = mailqos_report::sections::kinds().collect();
     let about = |kind: &str| kinds.iter().find(|(word, _)| *word == kind).map(|(_, about)| *about);
     let found = sections::list(&stored.text);
-    let count = found.len();
     let rows: Vec<Value> = found
         .iter()
-        .enumerate()
-        .map(|(index, section)| {
+        .map(|section| {
             json!({
-                "index": index, "kind": section.kind, "about": about(&section.kind),
-                "is_nested": section.is_nested, "is_first": index == 0,
-                "is_last": index + 1 == count, "fields": describe(&section.kind, &section.values),
+                "place": section.place.to_string(), "depth": section.place.depth(),
+                "kind": section.kind, "about": about(&section.kind), "holds": section.holds,
+                "is_nested": section.is_nested, "is_first": section.is_first,
+                "is_last": section.is_last, "fields": describe(&section.kind, &section.values),
             })
         })
         .collect();
-    let adding =
-        about(add).map(|about| json!({"kind": add, "about": about, "fields": describe(add, &[])}));
+    let adding = about(add).map(|about| {
+        json!({
+            "kind": add, "about": about, "fields": describe(add, &[]), "parent": parent,
+        })
+    });
     let all: Vec<Value> =
         kinds.iter().map(|(word, about)| json!({"word": word, "about": about})).collect();
     values([
@@ -471,6 +547,7 @@ fn page(
     let saved = stored.map(|stored| Wish::of(&stored.text));
     let fields = outcome.typed.clone().or(saved).unwrap_or_default();
     let is_fine = outcome.problem.is_empty();
+    let text = outcome.text.as_deref().or(stored.map(|it| it.text.as_str()));
     let mut found = values([
         ("active", json!("reports")),
         ("part", json!("definitions")),
@@ -487,16 +564,23 @@ fn page(
                 .map(|(sign, line)| json!({"sign": sign.to_string(), "line": line}))
                 .collect(),
         ),
-        ("text", json!(outcome.text.as_deref().or(stored.map(|it| it.text.as_str())))),
+        ("text", json!(text.filter(|_| viewer.sees_all()))),
         ("is_text", json!(outcome.text.is_some())),
         ("edited", json!(stored.map(Stored::version))),
-        ("may_edit", json!(viewer.edits_reports())),
+        ("may_edit", json!(own::edits(viewer))),
+        ("may_edit_all", json!(viewer.edits_reports())),
+        ("may_view", json!(viewer.sees_all() || stored.is_some_and(may_be_viewed))),
         ("max_text", json!(store::MAX_TEXT)),
     ]);
     found.extend(form(&config, &fields, &locale));
     if let Some(stored) = stored {
         found.extend(facts(&config, stored, &locale, tag));
-        found.extend(section_values(stored, ask.query.text("add")));
+        if viewer.sees_all() {
+            found.extend(section_values(stored, (ask.query.text("add"), ask.query.text("in"))));
+        } else {
+            found.extend(values([("deliveries", json!([])), ("targets", json!([]))]));
+            found.insert("templates".to_owned(), json!([]));
+        }
         found.extend(preview(app, ask, viewer));
     }
     let status = if is_fine { 200 } else { 422 };

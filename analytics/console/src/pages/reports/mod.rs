@@ -6,6 +6,7 @@ pub(crate) mod definitions;
 pub(crate) mod deliveries;
 pub(crate) mod gallery;
 pub(crate) mod made;
+pub(crate) mod own;
 pub(crate) mod targets;
 
 use crate::{
