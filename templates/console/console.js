@@ -74,7 +74,8 @@ const renew = async () => {
     listenToForms();
   } catch { /* The stream says that the connection is interrupted. */ }
 };
-const later = () => { pending ||= setTimeout(renew, 2000); };
+// Not all browsers at the same moment.
+const later = () => { pending ||= setTimeout(renew, 2000 + Math.random() * 1000); };
 
 // The stream: only while somebody can see the page, because browsers limit connections.
 const source = document.querySelector("[data-events]")?.dataset.events;
@@ -129,7 +130,8 @@ setInterval(later, 60000);
 const figures = document.getElementById("figures");
 let renewed = Date.now();
 const renewFigures = async () => {
-  const every = Number(figures?.dataset.refresh ?? 0) * 1000;
+  // The first test of a new monitor is shown soon.
+  const every = figures?.querySelector(".empty") ? 5000 : Number(figures?.dataset.refresh ?? 0) * 1000;
   if (!every || document.hidden || Date.now() - renewed < every) return;
   if (figures.querySelector("details[open]") || figures.matches(":hover") || figures.contains(document.activeElement)) return;
   renewed = Date.now();

@@ -120,11 +120,12 @@ fn a_silent_probe_is_never_shown_as_current() {
     let server = scene.serve();
     let mut client = server.administrator();
     assert!(client.get("/").body.contains("One monitor in alarm"));
+    let mut events = client.stream("/events");
+    events.wait_for("event: hello");
     scene.publish(|status| {
         status.interval_s = 15;
         status.written_at = (UtcMicros::now() - Micros::from_secs(3_000)).timestamp();
     });
-    let mut events = client.stream("/events");
     events.wait_for("Last known: Alarm");
     let page = client.get("/");
     assert!(page.body.contains("The probe lyon has been silent for 50\u{a0}min"), "{}", page.body);

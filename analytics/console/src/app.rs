@@ -21,7 +21,7 @@ use crate::{
         viewer::Viewer,
     },
     audit::{self, Audit},
-    board::Keeper,
+    board::{Keeper, shown::Views},
     figures::Figures,
     http::{request::Ask, respond},
     language,
@@ -59,6 +59,8 @@ pub(crate) struct App {
     pub(crate) audit: Audit,
     /// Keeper of the board.
     pub(crate) keeper: Keeper,
+    /// Views of the overview.
+    pub(crate) views: Views,
     /// Figures of monitors.
     pub(crate) figures: Figures,
     /// Reports that users asked for.

@@ -14,7 +14,7 @@ use crate::{
     },
     app::{App, SharedConfig},
     audit::Audit,
-    board::Keeper,
+    board::{Keeper, shown::Views},
     figures::Figures,
     http::{
         listener::{self, Service},
@@ -179,6 +179,7 @@ fn open(config: SharedConfig, options: ConsoleOptions) -> Result<App, ConsoleErr
         forms: FormSecret::new().map_err(|error| other(&error))?,
         audit: Audit::open(&folder).map_err(state(folder.join("audit.jsonl")))?,
         keeper: Keeper::new(Arc::clone(&config)),
+        views: Views::default(),
         figures: Figures::default(),
         reports: Jobs::new(&folder),
         pages: Pages::new().map_err(|error| other(&error))?,

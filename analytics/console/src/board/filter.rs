@@ -1,7 +1,7 @@
 //! Filters of the overview: they are part of its address, so that a view can be bookmarked and
 //! sent.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{cmp::Ordering, collections::BTreeSet, sync::Arc};
 
 use mailqos_model::words;
 
@@ -58,6 +58,8 @@ words!(
 pub(crate) struct Filter {
     /// Words that must all occur in a monitor's names, address or tags.
     pub(crate) search: String,
+    /// The same in lower case.
+    pub(crate) words: Vec<String>,
     /// Only these states; all if empty.
     pub(crate) states: BTreeSet<State>,
     /// Only this site.
@@ -87,6 +89,7 @@ impl Filter {
         let search: String = text("q").unwrap_or_default().chars().take(MAX_SEARCH).collect();
         let word = |name: &str| text(name).unwrap_or_default();
         Self {
+            words: search.to_lowercase().split_whitespace().map(str::to_owned).collect(),
             search,
             states,
             site: text("site"),
@@ -139,15 +142,18 @@ impl Filter {
         is(&self.site, &entry.site)
             && is(&self.object, &entry.object)
             && self.tag.as_ref().is_none_or(|tag| entry.tags.contains(tag))
-            && self
-                .search
-                .to_lowercase()
-                .split_whitespace()
-                .all(|word| entry.haystack.contains(word))
+            && self.words.iter().all(|word| entry.haystack.contains(word))
     }
 
     /// Selects and sorts the monitors that a viewer sees.
     pub(crate) fn select(&self, board: &Board, viewer: &Viewer) -> Selected {
+        let mut selected = self.gather(board, viewer);
+        selected.rows.sort_by(|a, b| self.order(a, b));
+        selected
+    }
+
+    /// Selects the monitors that a viewer sees, in the order of the board.
+    pub(super) fn gather(&self, board: &Board, viewer: &Viewer) -> Selected {
         let mut counts = [0; State::ALL.len()];
         let mut acknowledged = 0;
         let mut rows: Vec<(String, Arc<Entry>)> = Vec::new();
@@ -178,17 +184,23 @@ impl Filter {
                 }
             }
         }
-        rows.sort_by(|(group, a), (other, b)| {
-            let by_name = || (&a.name, &a.site, &a.id).cmp(&(&b.name, &b.site, &b.id));
-            let order = match self.sort {
-                Sort::State => a.rank().cmp(&b.rank()),
-                Sort::Name => std::cmp::Ordering::Equal,
-                Sort::RoundTrip => trip(b).total_cmp(&trip(a)),
-                Sort::Availability => share(a).total_cmp(&share(b)),
-            };
-            group.cmp(other).then(order).then_with(by_name)
-        });
         Selected { all, counts, acknowledged, rows }
+    }
+
+    /// Compares two selected monitors by group, order and name.
+    pub(super) fn order(
+        &self,
+        (group, a): &(String, Arc<Entry>),
+        (other, b): &(String, Arc<Entry>),
+    ) -> Ordering {
+        let by_name = || (&a.name, &a.site, &a.id).cmp(&(&b.name, &b.site, &b.id));
+        let order = match self.sort {
+            Sort::State => a.rank().cmp(&b.rank()),
+            Sort::Name => Ordering::Equal,
+            Sort::RoundTrip => trip(b).total_cmp(&trip(a)),
+            Sort::Availability => share(a).total_cmp(&share(b)),
+        };
+        group.cmp(other).then(order).then_with(by_name)
     }
 }
 

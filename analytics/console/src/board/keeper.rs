@@ -2,7 +2,7 @@
 //! last day every minute, and announces what has changed.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, RwLock},
     time::{Duration, Instant, SystemTime},
@@ -15,7 +15,7 @@ use mailqos_lake_tables::place;
 use mailqos_model::{SiteName, UtcMicros};
 use tokio::sync::broadcast;
 
-use super::{Board, Entry, Probe, Reading, day};
+use super::{Board, Entry, Health, Probe, Reading, day, probe};
 use crate::app::SharedConfig;
 
 /// How often samples of the last day are read.
@@ -28,7 +28,7 @@ const MIRROR_EVERY: Duration = Duration::from_secs(60);
 const MAX_BEHIND: usize = 64;
 
 /// What has changed from one board to the next.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Changes {
     /// Changed and new monitors.
     pub(crate) entries: Vec<Arc<Entry>>,
@@ -36,6 +36,23 @@ pub(crate) struct Changes {
     pub(crate) removed: Vec<Arc<Entry>>,
     /// Changed and new probes.
     pub(crate) probes: Vec<Arc<Probe>>,
+    /// Changed and new monitors as text, by language.
+    lines: Mutex<HashMap<&'static str, Arc<Vec<String>>>>,
+}
+
+impl Changes {
+    /// Returns the changed monitors as text, composed once for each language.
+    pub(crate) fn lines(
+        &self,
+        tag: &'static str,
+        compose: impl Fn(&Entry) -> String,
+    ) -> Arc<Vec<String>> {
+        let mut all = self.lines.lock().ignore_poison();
+        let lines = all
+            .entry(tag)
+            .or_insert_with(|| Arc::new(self.entries.iter().map(|entry| compose(entry)).collect()));
+        Arc::clone(lines)
+    }
 }
 
 /// Version of a file: time of its last change, and length.
@@ -55,6 +72,23 @@ struct Sources {
     days_read: Option<Instant>,
     days_took: Duration,
     days_start: Option<UtcMicros>,
+    /// What the board was composed of.
+    composed: Option<Composed>,
+}
+
+/// What a board was composed of, apart from the statuses.
+#[derive(Debug)]
+struct Composed {
+    config: Arc<Config>,
+    days_read: Option<Instant>,
+    healths: Vec<Health>,
+}
+
+impl Composed {
+    fn is_like(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.config, &other.config)
+            && (self.days_read, &self.healths) == (other.days_read, &other.healths)
+    }
 }
 
 /// The keeper of the board.
@@ -63,6 +97,8 @@ pub(crate) struct Keeper {
     config: SharedConfig,
     board: RwLock<Arc<Board>>,
     changes: broadcast::Sender<Arc<Changes>>,
+    /// Number before that of the first board.
+    first: u64,
     sources: Mutex<Sources>,
 }
 
@@ -71,7 +107,8 @@ impl Keeper {
     pub(crate) fn new(config: SharedConfig) -> Self {
         let (changes, _) = broadcast::channel(MAX_BEHIND);
         let board = RwLock::new(Arc::new(Board::default()));
-        Self { config, board, changes, sources: Mutex::new(Sources::default()) }
+        let first = UtcMicros::now().0.unsigned_abs();
+        Self { config, board, changes, first, sources: Mutex::default() }
     }
 
     /// Returns the current board.
@@ -124,7 +161,7 @@ impl Keeper {
             return;
         };
         let mut sources = self.sources.lock().ignore_poison();
-        read_statuses(&mut sources.statuses, &folder, &config);
+        let has_changed = read_statuses(&mut sources.statuses, &folder, &config);
         let pause = DAY_EVERY.max(sources.days_took * DAY_SHARE);
         let is_due = sources.days_read.is_none_or(|at| at.elapsed() >= pause)
             || sources.days_start.is_some_and(|start| start != day::start(now));
@@ -143,6 +180,18 @@ impl Keeper {
             .iter()
             .map(|(site, (_, reading))| (Arc::clone(site), reading.clone()))
             .collect();
+        // Whether a status is too old depends on the time alone.
+        let healths = readings.iter().map(|(site, reading)| probe(site, reading, now).health);
+        let composed = Composed {
+            config: Arc::clone(&config),
+            days_read: sources.days_read,
+            healths: healths.collect(),
+        };
+        let is_same = sources.composed.as_ref().is_some_and(|last| last.is_like(&composed));
+        if is_same && !has_changed {
+            return;
+        }
+        sources.composed = Some(composed);
         let board = Board::new(&config, &readings, &sources.days, now);
         drop(sources);
         self.replace(board);
@@ -151,7 +200,8 @@ impl Keeper {
     /// Replaces the board, keeping entries that have not changed.
     fn replace(&self, mut board: Board) {
         let before = self.board();
-        let mut changes = Changes { entries: Vec::new(), removed: Vec::new(), probes: Vec::new() };
+        let mut changes = Changes::default();
+        board.number = before.number.max(self.first) + 1;
         for entry in &mut board.entries {
             match before.get(&entry.site, &entry.id) {
                 Some(old) if **old == **entry => *entry = Arc::clone(old),
@@ -176,8 +226,8 @@ impl Keeper {
     }
 }
 
-/// Reads the status files that have changed.
-fn read_statuses(statuses: &mut Statuses, folder: &Path, config: &Config) {
+/// Reads the status files that have changed; returns whether there were any.
+fn read_statuses(statuses: &mut Statuses, folder: &Path, config: &Config) -> bool {
     let mut sites: Vec<SiteName> = vec![config.site.clone()];
     for entry in std::fs::read_dir(folder.join("status")).into_iter().flatten().flatten() {
         let name = entry.file_name();
@@ -185,7 +235,9 @@ fn read_statuses(statuses: &mut Statuses, folder: &Path, config: &Config) {
         sites.extend(site.and_then(|site| site.parse().ok()));
     }
     let known: Vec<Arc<str>> = sites.iter().map(|site| Arc::from(site.as_str())).collect();
+    let before = statuses.len();
     statuses.retain(|site, _| known.contains(site));
+    let mut has_changed = statuses.len() != before;
     for (site, key) in sites.iter().zip(known) {
         let version = std::fs::metadata(status_path(folder, site))
             .and_then(|metadata| Ok((metadata.modified()?, metadata.len())))
@@ -202,5 +254,7 @@ fn read_statuses(statuses: &mut Statuses, folder: &Path, config: &Config) {
             Err(error) => Reading::Failed(error.to_string()),
         };
         statuses.insert(key, (version, reading));
+        has_changed = true;
     }
+    has_changed
 }

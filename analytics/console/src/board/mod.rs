@@ -4,6 +4,7 @@
 pub(crate) mod day;
 pub(crate) mod filter;
 mod keeper;
+pub(crate) mod shown;
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -116,6 +117,10 @@ impl Entry {
 
     /// Whether another differs in its last day at most.
     pub(crate) fn is_like(&self, other: &Self) -> bool {
+        // What changes with every test first: copies are compared only if there was none.
+        if self.last != other.last || self.state != other.state {
+            return false;
+        }
         let day = Arc::clone(&other.day);
         Self { day, ..self.clone() } == *other
     }
@@ -153,7 +158,7 @@ pub(crate) struct Probe {
 
 impl Probe {
     /// Whether another differs in the time of its status at most.
-    fn is_like(&self, other: &Self) -> bool {
+    pub(crate) fn is_like(&self, other: &Self) -> bool {
         Self { written_at: other.written_at, ..self.clone() } == *other
     }
 }
@@ -182,8 +187,10 @@ impl Health {
 }
 
 /// What all monitors are at.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 pub(crate) struct Board {
+    /// Number of this state: a later one has a higher number, even after a restart.
+    pub(crate) number: u64,
     /// Monitors, by site and id.
     pub(crate) entries: Vec<Arc<Entry>>,
     /// Probes, by site.
@@ -260,6 +267,7 @@ impl Board {
     }
 }
 
+/// Returns what the last status of a probe says about the probe.
 fn probe(site: &Arc<str>, reading: &Reading, now: UtcMicros) -> Probe {
     let mut probe = Probe {
         site: Arc::clone(site),

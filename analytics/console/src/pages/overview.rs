@@ -12,16 +12,12 @@ use crate::{
     app::{Answer, App},
     board::{
         Board, Entry, State,
-        filter::{Filter, Group, PAGE, Selected, Sort, View},
+        filter::{Filter, Group, Sort, View},
+        shown::Shown,
     },
     http::{request::Ask, respond},
     render::{value, values},
 };
-
-/// Monitors on the wall.
-const MAX_WALL: usize = 400;
-/// Choices of a filter.
-const MAX_CHOICES: usize = 500;
 
 /// A link with a text.
 #[derive(Debug, Serialize)]
@@ -56,12 +52,15 @@ pub(crate) fn show(app: &App, ask: &Ask) -> Answer {
     let filter = Filter::read(&ask.query);
     let board = app.keeper.board();
     let locale = app.locale(ask, Some(&viewer));
-    let selected = filter.select(&board, &viewer);
-    let size = if filter.view == View::Wall { MAX_WALL } else { PAGE };
-    let pages = selected.rows.len().div_ceil(size).max(1);
-    let page = filter.page.min(pages);
-    let shown = selected.rows.iter().skip((page - 1) * size).take(size);
-    let sections = sections(shown, &filter, &locale);
+    let shown = app.views.shown(&board, &filter, &viewer);
+    let sections = shown.rendered(locale.tag(), || {
+        let found = values([
+            ("view", json!(filter.view.as_str())),
+            ("group", json!(filter.group.as_str())),
+            ("sections", value(&sections(&shown.rows, &filter, &locale))),
+        ]);
+        app.pages.part("sections", locale.tag(), &found)
+    })?;
     let notices: Vec<_> = board
         .probes
         .iter()
@@ -88,18 +87,19 @@ pub(crate) fn show(app: &App, ask: &Ask) -> Answer {
                 (all.site, all.tag, all.object) = (None, None, None);
             })),
         ),
-        ("counts", value(&counts(&selected, &filter, &locale))),
-        ("headline", value(&headline(&selected, &locale))),
+        ("number", json!(board.number)),
+        ("counts", value(&counts(&shown, &filter, &locale))),
+        ("headline", value(&headline(&shown, &locale))),
         ("notices", value(&notices)),
         ("lake_error", value(&lake_error)),
-        ("sections", value(&sections)),
-        ("is_empty", json!(selected.rows.is_empty())),
-        ("has_none", json!(selected.all == 0)),
-        ("sites", value(&choices(&board, &viewer, |entry| vec![entry.site.to_string()]))),
-        ("tags", value(&choices(&board, &viewer, |entry| visible_tags(entry, &viewer)))),
+        ("sections", json!(*sections)),
+        ("is_empty", json!(shown.matching == 0)),
+        ("has_none", json!(shown.all == 0)),
+        ("sites", value(&shown.sites)),
+        ("tags", value(&shown.tags)),
         ("views", value(&views(&filter, &locale))),
     ]);
-    found.extend(paging(&filter, &locale, (page, pages, size), selected.rows.len()));
+    found.extend(paging(&filter, &locale, shown.paging, shown.matching));
     found.extend(orders(&filter, &locale));
     Ok(respond::html(200, app.page("overview", ask, Some(&viewer), &found)?))
 }
@@ -110,29 +110,7 @@ fn concerns(board: &Board, viewer: &Viewer, site: &str) -> bool {
         || board.entries.iter().any(|entry| *entry.site == *site && viewer.sees(entry))
 }
 
-fn visible_tags(entry: &Entry, viewer: &Viewer) -> Vec<String> {
-    let is_own = |tag: &&String| viewer.tags.as_ref().is_none_or(|own| own.contains(tag.as_str()));
-    entry.tags.iter().filter(is_own).cloned().collect()
-}
-
-/// Returns the values of a filter among the monitors that a viewer sees.
-fn choices(board: &Board, viewer: &Viewer, of: impl Fn(&Entry) -> Vec<String>) -> BTreeSet<String> {
-    let seen = board.entries.iter().filter(|entry| viewer.sees(entry));
-    let mut all: BTreeSet<String> = BTreeSet::new();
-    for text in seen.flat_map(|entry| of(entry)) {
-        if all.len() >= MAX_CHOICES {
-            break;
-        }
-        all.insert(text);
-    }
-    all
-}
-
-fn sections<'a>(
-    rows: impl Iterator<Item = &'a (String, Arc<Entry>)>,
-    filter: &Filter,
-    locale: &Locale,
-) -> Vec<Section> {
+fn sections(rows: &[(String, Arc<Entry>)], filter: &Filter, locale: &Locale) -> Vec<Section> {
     let mut sections: Vec<Section> = Vec::new();
     for (group, entry) in rows {
         let is_new = sections.last().is_none_or(|last| last.title != *group);
@@ -152,9 +130,9 @@ fn sections<'a>(
     sections
 }
 
-fn counts(selected: &Selected, filter: &Filter, locale: &Locale) -> Vec<StateCount> {
+fn counts(shown: &Shown, filter: &Filter, locale: &Locale) -> Vec<StateCount> {
     let count = |state: &State| {
-        let count = selected.counts[*state as usize];
+        let count = shown.counts[*state as usize];
         let is_on = filter.states.contains(state);
         StateCount {
             state: state.as_str(),
@@ -173,12 +151,12 @@ fn counts(selected: &Selected, filter: &Filter, locale: &Locale) -> Vec<StateCou
 }
 
 /// Returns the finding in a sentence, and its class.
-fn headline(selected: &Selected, locale: &Locale) -> (String, &'static str) {
+fn headline(shown: &Shown, locale: &Locale) -> (String, &'static str) {
     let tag = locale.tag();
-    let count = |state: State| selected.counts[state as usize] as u64;
+    let count = |state: State| shown.counts[state as usize] as u64;
     let (alarms, failed, unknown) =
         (count(State::Alarm), count(State::Failed), count(State::Unknown));
-    let total: usize = selected.counts.iter().sum();
+    let total: usize = shown.counts.iter().sum();
     let all = locale.integer(total as u64);
     let several = |number: u64, one: &'static str, many: &'static str| {
         crate::language::fill(tag, if number == 1 { one } else { many }, &[&locale.integer(number)])
@@ -189,7 +167,7 @@ fn headline(selected: &Selected, locale: &Locale) -> (String, &'static str) {
     let mut parts = Vec::new();
     if alarms > 0 {
         let mut text = several(alarms, "One monitor in alarm", "{0} monitors in alarm");
-        let open = alarms.saturating_sub(selected.acknowledged as u64);
+        let open = alarms.saturating_sub(shown.acknowledged as u64);
         if open < alarms {
             let open = locale.integer(open);
             text.push_str(&crate::language::fill(tag, " ({0} not acknowledged)", &[&open]));
