@@ -340,9 +340,9 @@ impl Browser {
         self.devtools("Emulation.setEmulatedMedia", &parameters);
     }
 
-    fn devtools(&self, command: &str, parameters: &Value) {
+    fn devtools(&self, command: &str, parameters: &Value) -> Value {
         let body = json!({ "cmd": command, "params": parameters });
-        self.ask("POST", "/goog/cdp/execute", Some(&body));
+        self.ask("POST", "/goog/cdp/execute", Some(&body))
     }
 
     /// Reads the first frame of a selector: what follows is about its document, until
@@ -365,6 +365,23 @@ impl Browser {
         use base64::{Engine as _, engine::general_purpose::STANDARD};
         let text = self.ask("GET", "/screenshot", None);
         STANDARD.decode(text.as_str().expect("a picture")).expect("Base64")
+    }
+
+    /// Returns a picture of the whole page, at most 4,000 pixels high, as PNG.
+    ///
+    /// # Panics
+    /// The driver sends something else.
+    pub fn whole_picture(&self) -> Vec<u8> {
+        use base64::{Engine as _, engine::general_purpose::STANDARD};
+        let size = self.run(
+            "return [document.documentElement.clientWidth, document.documentElement.scrollHeight];",
+        );
+        let parameters = json!({ "format": "png", "captureBeyondViewport": true, "clip": {
+            "x": 0, "y": 0, "scale": 1, "width": size[0],
+            "height": size[1].as_u64().unwrap_or(900).min(4_000),
+        }});
+        let answer = self.devtools("Page.captureScreenshot", &parameters);
+        STANDARD.decode(answer["data"].as_str().expect("a picture")).expect("Base64")
     }
 
     /// Returns errors that scripts and the page have logged since the last call: uncaught
