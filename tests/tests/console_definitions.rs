@@ -401,3 +401,125 @@ async fn programs_save_definitions_and_try_targets() {
     }
     assert_eq!(other.get("/api/v1/reports/definitions").json(), serde_json::json!([]));
 }
+
+/// The stems of the archived reports of a definition, as the page lists them.
+fn archived(client: &mut Client, slug: &str) -> usize {
+    client.get("/reports/archive").body.matches(&format!("<td>{slug}-")).count()
+}
+
+/// Runs of a definition that still are to be delivered are kept in the archive whatever its rule,
+/// as are files that someone has changed or added (RhetTbull/osxphotos#739). Rules of others removed
+/// nothing at all (reportportal/reportportal#2150, GHPReporter/Ghpr.NUnit#72).
+#[tokio::test(flavor = "multi_thread")]
+async fn old_reports_leave_the_archive_once_they_are_delivered() {
+    let (mut scene, _ftp) = scene(3).await;
+    scene.setting.add("[archive]\nkeep_last = 2");
+    scene.setting.write();
+    let server = scene.serve();
+    let mut admin = server.administrator();
+    for (name, target) in [("weekly", "site"), ("waiting", "nowhere")] {
+        let mut fields = WEEKLY.to_vec();
+        fields.push(("target", target));
+        save(&mut admin, name, &fields);
+    }
+    assert!(admin.get("/reports/archive").body.contains("the last 2 runs are kept"));
+    let folder = scene.setting.data().join("state/reports/weekly");
+    for day in 0..=2 {
+        pass(&scene, day);
+    }
+    assert_eq!((archived(&mut admin, "weekly"), archived(&mut admin, "waiting")), (2, 2));
+    // People keep their own files next to reports, and write into reports.
+    std::fs::write(folder.join("weekly-notes.html"), "mine").expect("written");
+    let oldest = std::fs::read_dir(&folder).expect("a folder").flatten().map(|entry| entry.path());
+    let oldest = oldest.filter(|path| path.extension().is_some_and(|it| it == "json")).min();
+    std::fs::write(oldest.as_ref().expect("a report"), "{}").expect("written");
+    for day in 3..=4 {
+        pass(&scene, day);
+    }
+    // Two runs, the changed file of an older one, and what is not ours.
+    assert_eq!((archived(&mut admin, "weekly"), archived(&mut admin, "waiting")), (4, 4));
+    assert!(folder.join("weekly-notes.html").exists() && oldest.is_some_and(|path| path.exists()));
+    // What is no longer to be delivered goes with the next pass.
+    let here = "/reports/deliveries";
+    while admin.get(here).body.contains("value=\"drop\"") {
+        let id = field(&admin.get(here).body, "id");
+        assert_eq!(admin.send_form(here, here, &[("action", "drop"), ("id", &id)]).status, 303);
+    }
+    pass(&scene, 4);
+    assert_eq!(archived(&mut admin, "waiting"), 2);
+}
+
+/// A delivery is repeated only after a confirmation, and a confirmation that is sent twice repeats
+/// it once: others sent reports several times (getsentry/sentry#86174, d4software/QueryTree#107), or
+/// let only a manual request repeat one (matomo-org/matomo#6392).
+#[tokio::test(flavor = "multi_thread")]
+async fn a_delivery_that_has_arrived_is_sent_again_after_a_confirmation() {
+    let (scene, ftp) = scene(3).await;
+    let server = scene.serve();
+    let mut admin = server.administrator();
+    let mut fields = WEEKLY.to_vec();
+    fields.push(("target", "site"));
+    save(&mut admin, "weekly", &fields);
+    pass(&scene, 0);
+    pass(&scene, 1);
+    let here = "/reports/deliveries";
+    let mut operator = server.user(&mut admin, "olga", "operator", "");
+    let page = operator.get(here).body;
+    assert!(page.contains("value=\"again\""), "{page}");
+    let id = field(&page, "id");
+    let mut viewer = server.user(&mut admin, "vera", "viewer", "");
+    assert!(!viewer.get(here).body.contains("value=\"again\""));
+    let csrf = viewer.get("/account").csrf();
+    for action in ["again", "again-confirmed"] {
+        let fields = [("csrf", csrf.as_str()), ("action", action), ("id", id.as_str())];
+        assert_eq!(viewer.post(here, &fields).status, 404, "{action}");
+    }
+    let ledger = || scene.setting.succeed("mailqos-analytics", &["outbox", "ledger"]);
+    let count = |text: &str| text.matches("\"delivered_at\"").count();
+    let before = count(&ledger());
+    let asked = operator.send_form(here, here, &[("action", "again"), ("id", &id)]);
+    assert!(asked.status == 200 && asked.body.contains("Send again?"), "{}", asked.body);
+    pass(&scene, 1);
+    assert_eq!(count(&ledger()), before, "nothing is sent before the confirmation");
+    let (csrf, occasion) = (asked.csrf(), field(&asked.body, "occasion"));
+    let confirmation = [
+        ("csrf", csrf.as_str()),
+        ("action", "again-confirmed"),
+        ("id", id.as_str()),
+        ("occasion", occasion.as_str()),
+    ];
+    for _ in 0..2 {
+        assert_eq!(operator.post(here, &confirmation).status, 303);
+    }
+    let names = ftp.names();
+    pass(&scene, 1);
+    assert_eq!(operator.post(here, &confirmation).status, 303, "sent a third time, after it arrived");
+    pass(&scene, 1);
+    let after = ledger();
+    assert_eq!(count(&after), before + 1, "{after}");
+    assert!(after.contains(&format!("\"repeats\":\"{id}\"")), "{after}");
+    assert_eq!(ftp.names(), names, "the same files");
+    assert!(operator.get(here).body.contains("Sent again"));
+    let audit = admin.get("/audit").body;
+    assert!(audit.contains("Sent a delivery again") && audit.contains("olga"), "{audit}");
+    // Changed or removed files are not passed off as the report that was delivered.
+    let folder = scene.setting.data().join("state/reports/weekly");
+    for entry in std::fs::read_dir(&folder).expect("a folder").flatten() {
+        let bytes = std::fs::read(entry.path()).expect("a file");
+        let changed = String::from_utf8_lossy(&bytes).replace("Weekly", "Meekly");
+        std::fs::write(entry.path(), changed).expect("written");
+    }
+    let other = [
+        ("csrf", csrf.as_str()),
+        ("action", "again-confirmed"),
+        ("id", id.as_str()),
+        ("occasion", "another"),
+    ];
+    assert_eq!(operator.post(here, &other).status, 409);
+    std::fs::remove_dir_all(&folder).expect("removed");
+    assert!(!operator.get(here).body.contains("value=\"again\""));
+    for id in ["none", "../x", ""] {
+        let fields = [("csrf", csrf.as_str()), ("action", "again-confirmed"), ("id", id)];
+        assert_eq!(operator.post(here, &fields).status, 409, "{id}");
+    }
+}

@@ -21,9 +21,10 @@ macro_rules! templates {
 }
 
 /// Templates of all pages.
-const TEMPLATES: [(&str, &str); 37] = templates![
+const TEMPLATES: [(&str, &str); 39] = templates![
     "layout",
     "overview",
+    "sections",
     "tiles",
     "table",
     "wall",
@@ -43,6 +44,7 @@ const TEMPLATES: [(&str, &str); 37] = templates![
     "report-targets",
     "report-archive",
     "report-deliveries",
+    "report-again",
     "report-form",
     "report",
     "links",
@@ -125,6 +127,26 @@ impl Pages {
         insert("refresh", &Value::Null);
         for (name, value) in values {
             insert(name, value);
+        }
+        tera.render(&format!("{name}.html"), &context).map_err(|error| RenderError(explain(&error)))
+    }
+}
+
+impl Pages {
+    /// Renders a part of a page.
+    ///
+    /// # Errors
+    /// The template can't be rendered with these values.
+    pub(crate) fn part(
+        &self,
+        name: &str,
+        tag: &str,
+        values: &Values,
+    ) -> Result<String, RenderError> {
+        let tera = self.0.get(tag).ok_or_else(|| RenderError(format!("no language {tag}")))?;
+        let mut context = Context::new();
+        for (name, value) in values {
+            context.insert_value(name.clone(), tera::Value::from_serializable(value));
         }
         tera.render(&format!("{name}.html"), &context).map_err(|error| RenderError(explain(&error)))
     }

@@ -3,6 +3,7 @@
 //!
 //! This crate depends neither on schedules nor on delivery.
 
+pub mod archive;
 mod calendar_keys;
 pub mod definition;
 mod definition_file;

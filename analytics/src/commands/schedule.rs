@@ -1,6 +1,7 @@
 //! `mailqos-analytics schedule`: runs the report schedules until it is stopped.
 
 use std::{
+    collections::BTreeSet,
     io::IsTerminal as _,
     path::PathBuf,
     process::ExitCode,
@@ -14,7 +15,10 @@ use mailqos_base::lock::IgnorePoison as _;
 use mailqos_config::Config;
 use mailqos_delivery::outbox::{self, Outbox, Reason, Work};
 use mailqos_model::{Micros, UtcMicros};
-use mailqos_report::definition::Definition;
+use mailqos_report::{
+    archive::{Archive, Archived},
+    definition::Definition,
+};
 use tokio::sync::RwLock;
 use tokio_cron_scheduler::{Job, JobScheduler};
 
@@ -137,7 +141,53 @@ async fn deliver(config: &Config, now: UtcMicros) -> Result<bool, Failure> {
         };
         tracing::info!(target_name = %removal.target, path = %removal.path(), "{what}");
     }
+    tidy_archive(config, &outbox, after);
     Ok(work.is_well())
+}
+
+/// Time of the last look for old reports in the archive.
+static TIDIED: std::sync::Mutex<Option<Instant>> = std::sync::Mutex::new(None);
+/// Time between two looks.
+const TIDY_EVERY: Duration = Duration::from_secs(3_600);
+
+/// Removes old reports from the archive, at most once an hour. Reports that are still to be
+/// delivered are kept.
+fn tidy_archive(config: &Config, outbox: &Outbox, now: UtcMicros) {
+    {
+        let mut last = TIDIED.lock().ignore_poison();
+        if last.is_some_and(|at| at.elapsed() < TIDY_EVERY) {
+            return;
+        }
+        *last = Some(Instant::now());
+    }
+    let orders = outbox.waiting().and_then(|mut orders| {
+        orders.extend(outbox.given_up()?);
+        Ok(orders)
+    });
+    let orders = match orders {
+        Ok(orders) => orders,
+        Err(error) => {
+            tracing::warn!(%error, "old reports not removed");
+            return;
+        }
+    };
+    let open: BTreeSet<(String, String)> =
+        orders.into_iter().map(|order| (order.report, order.run)).collect();
+    let is_needed =
+        |report: &Archived| open.contains(&(report.report.clone(), report.run.clone()));
+    match Archive::new(config).sweep(config.archive, now, is_needed) {
+        Ok(removals) => {
+            for removal in removals {
+                let path = removal.path.display();
+                if removal.is_removed {
+                    tracing::info!(%path, "old report removed from the archive");
+                } else {
+                    tracing::info!(%path, "old report was changed or removed by another program");
+                }
+            }
+        }
+        Err(error) => tracing::warn!(%error, "old reports not removed"),
+    }
 }
 
 /// Logs the results of the delivery attempts, a line for each.

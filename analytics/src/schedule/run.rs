@@ -21,6 +21,7 @@ use mailqos_model::{Micros, UtcMicros};
 use mailqos_notify::{Notification, Program};
 use mailqos_report::{
     among,
+    archive::Archive,
     definition::Definition,
     generate::{self, ReportError, Source},
     schedule_keys::{CatchUp, Schedule},
@@ -409,6 +410,10 @@ async fn make(
             }
             let files =
                 generate::write(&report, &definition.formats, &output, Some(&config.templates))?;
+            let paths: Vec<PathBuf> = files.iter().map(|(_, path)| path.clone()).collect();
+            if let Err(error) = Archive::new(config).add((&definition.slug, due), &paths, now) {
+                tracing::warn!(report = %report.stem, %error, "report not recorded in the archive; it is kept until it is removed by hand");
+            }
             requests.extend(dispatch::requests(config, &run, &report, &files)?);
             tracing::info!(report = %report.stem, %due, folder = %output.display(), "report generated");
         }

@@ -9,6 +9,7 @@ pub mod key;
 mod account;
 mod actions;
 mod alarm;
+mod archive;
 mod calendar;
 mod console;
 pub mod edit;
@@ -52,6 +53,7 @@ pub use actions::{
     Action, ActionList, ContentType, Framing, LogPlace, On, Service, Step, Webhook, sounds_secret,
 };
 pub use alarm::{AlarmRule, JunkRule, PercentileRule, Threshold, Timing, TlsVersion};
+pub use archive::ArchiveOptions;
 pub use calendar::{Calendar, Cron};
 pub use console::ConsoleOptions;
 pub use engine::{EngineKind, EngineOptions};
@@ -147,6 +149,8 @@ pub struct Config {
     pub targets: BTreeMap<Name, Target>,
     /// Settings of all deliveries.
     pub delivery: DeliveryOptions,
+    /// How long generated reports are kept.
+    pub archive: ArchiveOptions,
     /// Promised service levels.
     pub service_levels: BTreeMap<Name, ServiceLevel>,
     /// Folder of the user's report templates, searched before the built-in ones.

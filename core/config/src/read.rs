@@ -12,7 +12,7 @@ use mailqos_model::{InvalidName, Micros, MonitorId, Name, SiteName};
 
 use super::{
     Config, DataLocation, DeliveryOptions, Limits, ObjectStoreOptions, Problem, Problems, Severity,
-    Table, account, actions, alarm, console, engine, heartbeat,
+    Table, account, actions, alarm, archive, console, engine, heartbeat,
     key::{Defaulted, Optional, key},
     mail_server, maintenance, monitor, object_store, operator, proxy,
     reference::Key,
@@ -99,6 +99,8 @@ keys! {
         console: Key = Key::table(&["console"]);
         /// Settings for all deliveries.
         delivery: Key = Key::table(&["delivery"]);
+        /// How long generated reports are kept.
+        archive: Key = Key::table(&["archive"]);
         /// Defaults for all monitors.
         defaults: Key = Key::table(&["defaults"]);
     }
@@ -351,6 +353,7 @@ fn top_of_file(
         heartbeat: heartbeat::read(root, &ROOT_MORE.heartbeat, plaintext, problems),
         targets: BTreeMap::new(),
         delivery: DeliveryOptions::default(),
+        archive: archive::read(root, &ROOT_MORE.archive, problems),
         service_levels: BTreeMap::new(),
         templates,
         reports,

@@ -49,6 +49,7 @@ fn action<'a>(tag: &str, action: &'a str) -> &'a str {
         "definition_saved" => text(tag, "Saved a report definition"),
         "definition_removed" => text(tag, "Removed a report definition"),
         "target_tried" => text(tag, "Tried a target"),
+        "delivery_repeated" => text(tag, "Sent a delivery again"),
         "delivery_retried" => text(tag, "Retried a delivery"),
         "delivery_dropped" => text(tag, "Removed a delivery"),
         "archive_downloaded" => text(tag, "Downloaded an archived report"),

@@ -48,6 +48,9 @@ pub struct Entry {
     pub accepted: Vec<Served>,
     /// Number of attempts.
     pub attempts: u32,
+    /// Id of the delivery that this one repeats; empty for others.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub repeats: String,
 }
 
 /// A file that was delivered and is no longer retained.
@@ -228,6 +231,7 @@ mod tests {
             refused: Vec::new(),
             accepted: Vec::new(),
             attempts: 1,
+            repeats: String::new(),
         }))
     }
 

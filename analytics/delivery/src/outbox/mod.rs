@@ -5,6 +5,7 @@
 //! files from targets, and [`notify`] reports deliveries that failed. The three are independent of
 //! each other.
 
+mod again;
 mod files;
 mod ledger;
 mod notices;
@@ -16,6 +17,7 @@ mod tests;
 mod worker;
 
 pub use self::{
+    again::Again,
     files::OutboxError,
     ledger::{Entry, Line, Removal},
     notices::notify,

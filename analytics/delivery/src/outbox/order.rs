@@ -55,6 +55,9 @@ pub struct Order {
     /// When the report was due; empty for files given on the command line.
     #[serde(default)]
     pub run: String,
+    /// Id of the delivery that this one repeats; empty for others.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub repeats: String,
     /// Completed parts, which later attempts don't repeat.
     #[serde(default)]
     pub done: BTreeMap<String, Served>,

@@ -85,6 +85,7 @@ impl Outbox {
             outbox.pending(),
             outbox.dead(),
             outbox.refused(),
+            outbox.sent(),
             outbox.runs(),
             outbox.locks(),
         ] {
@@ -120,6 +121,11 @@ impl Outbox {
     /// Returns the folder of orders whose runs are not yet complete, with a folder for each run.
     pub(super) fn runs(&self) -> PathBuf {
         self.folder.join("runs")
+    }
+
+    /// Returns the folder of reports that have arrived, without their files.
+    pub(super) fn sent(&self) -> PathBuf {
+        self.folder.join("sent")
     }
 
     fn locks(&self) -> PathBuf {
@@ -263,7 +269,7 @@ impl Outbox {
     }
 
     /// Moves an order to the pending ones, unless it is already there.
-    fn place(&self, from: &Path, id: &str) -> Result<(), OutboxError> {
+    pub(super) fn place(&self, from: &Path, id: &str) -> Result<(), OutboxError> {
         let place = self.pending().join(id);
         if place.exists() {
             return fs::remove_dir_all(from).map_err(failed(from));
@@ -272,7 +278,7 @@ impl Outbox {
     }
 
     /// Returns a new folder for an incomplete order.
-    fn draft(&self) -> PathBuf {
+    pub(super) fn draft(&self) -> PathBuf {
         let mut unique = [0_u8; 8];
         // Any unused name will do.
         let _ = getrandom::fill(&mut unique);
@@ -331,6 +337,7 @@ impl Outbox {
             last_error: None,
             report: request.report.clone(),
             run: request.run.clone(),
+            repeats: String::new(),
             done: BTreeMap::new(),
             stuck: false,
             stuck_at: 0,
@@ -455,6 +462,7 @@ impl Outbox {
     pub(super) fn retire(&self, config: &Config, id: &str) -> Result<(), OutboxError> {
         let folder = self.pending().join(id);
         let order = Order::load(&folder)?;
+        self.keep_sent(&folder, &order);
         if config.delivery.action_list.is_none()
             || !order.done.values().any(|served| served.refused)
         {
@@ -473,6 +481,7 @@ impl Outbox {
     /// Makes orders of runs that a crash left pending, and removes old drafts, which were never
     /// acknowledged.
     pub(super) fn tidy(&self) -> Result<(), OutboxError> {
+        self.tidy_sent();
         for entry in fs::read_dir(self.runs()).map_err(failed(&self.folder))?.flatten() {
             let path = entry.path();
             if entry.file_type().is_ok_and(|kind| !kind.is_dir()) {
@@ -501,7 +510,7 @@ fn move_folder(from: &Path, to: &Path) -> Result<(), OutboxError> {
 }
 
 /// Moves a folder, replacing an earlier delivery of the same files.
-fn replace_folder(from: &Path, to: &Path) -> Result<(), OutboxError> {
+pub(super) fn replace_folder(from: &Path, to: &Path) -> Result<(), OutboxError> {
     if to.is_dir() {
         fs::remove_dir_all(to).map_err(failed(to))?;
     }

@@ -200,6 +200,7 @@ impl<'a> Worker<'a> {
             refused: receipt.refused,
             accepted: receipt.accepted,
             attempts: order.attempts,
+            repeats: order.repeats.clone(),
         };
         if let Some((target, linked)) = receipt.linked {
             // The files are stored for the mail, and the rules of that target apply.

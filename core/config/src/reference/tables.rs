@@ -8,6 +8,7 @@ use crate::{
         RequestKeys, SyslogActionKeys, SyslogKeys, TimeoutKeys, WebhookActionKeys, WebhookKeys,
     },
     alarm::{AlarmKeys, MonitorAlarmKeys, PercentileKeys, THRESHOLDS},
+    archive::ArchiveKeys,
     console::ConsoleKeys,
     engine::EngineKeys,
     heartbeat::HeartbeatKeys,
@@ -110,6 +111,12 @@ pub const CONFIGURATION: Reference = Reference {
             head: "[delivery.heartbeat]",
             about: "The heartbeat of report schedules.",
             keys: &[HeartbeatKeys::KEYS, TrustKeys::KEYS],
+        },
+        Shape {
+            id: "archive",
+            head: "[archive]",
+            about: "How long reports that the schedules have generated are kept in the folders of their definitions. Without keys, they are kept forever.",
+            keys: &[ArchiveKeys::KEYS],
         },
         Shape {
             id: "account",

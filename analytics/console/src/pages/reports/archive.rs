@@ -8,7 +8,7 @@ use std::{
 
 use mailqos_base::files;
 use mailqos_config::Config;
-use mailqos_report::{definition::Format, provenance::Provenance};
+use mailqos_report::{definition::Format, locale::Locale, provenance::Provenance};
 use serde_json::{Value, json};
 
 use super::made;
@@ -16,6 +16,7 @@ use crate::{
     access::viewer::Viewer,
     app::{Answer, App, Refusal},
     http::{request::Ask, respond},
+    language::{fill, text},
     render::values,
     reports::store,
 };
@@ -171,8 +172,28 @@ pub(crate) fn show(app: &App, ask: &Ask) -> Answer {
         ("active", json!("reports")),
         ("part", json!("archive")),
         ("reports", json!(rows)),
+        ("rule", json!(rule(&app.config(), &locale))),
     ]);
     Ok(respond::html(200, app.page("report-archive", ask, Some(&viewer), &found)?))
+}
+
+/// Returns how long reports are kept, in a sentence.
+fn rule(config: &Config, locale: &Locale) -> String {
+    let tag = locale.tag();
+    let days = config.archive.keep.map(|keep| locale.span(keep));
+    let count = config.archive.keep_last.map(|count| locale.integer(count.into()));
+    match (days, count) {
+        (None, None) => text(tag, "Reports are kept until someone removes them.").to_owned(),
+        (Some(days), None) => fill(tag, "Reports are kept for {0}.", &[&days]),
+        (None, Some(count)) => {
+            fill(tag, "Of each definition, the last {0} runs are kept.", &[&count])
+        }
+        (Some(days), Some(count)) => fill(
+            tag,
+            "Reports are kept for {0}, and at most the last {1} runs of each definition.",
+            &[&days, &count],
+        ),
+    }
 }
 
 /// Sends a file of the archive.
