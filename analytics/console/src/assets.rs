@@ -25,8 +25,9 @@ macro_rules! pictures {
 }
 /// Pictures of the built-in report templates: their first pages, made by
 /// `templates/console/pictures/make`.
-const PICTURES: [(&str, &[u8]); 8] = pictures![
+const PICTURES: [(&str, &[u8]); 9] = pictures![
     "capacity",
+    "deliverability",
     "executive-summary",
     "incident-review",
     "monthly-operations",
