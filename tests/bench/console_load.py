@@ -2,10 +2,12 @@
 """Measures the web console under load: many monitors, many viewers with live changes.
 
 Usage: tests/bench/console_load.py SCENE [--monitors N] [--viewers N] [--seconds N] [--days N]
+                                   [--interval N]
 
 SCENE is the program console-scene (cargo build --release -p mailqos-tests --bin console-scene). Set
 MAILQOS_BIN to the folder of the programs to measure. The overview is compared with a server that
 only sends the same bytes from memory (Python's asyncio), as a lower bound of what any page costs.
+With --interval 5, every monitor changes with every status, which is published every five seconds.
 """
 import argparse
 import asyncio
@@ -26,9 +28,9 @@ PASSWORD = "correct horse battery staple"
 class Console:
     """A console with simulated monitors, and its administrator."""
 
-    def __init__(self, scene, monitors, days):
+    def __init__(self, scene, monitors, days, interval=300):
         self.scene = subprocess.Popen(
-            [scene, str(monitors), str(days), "0"], stdout=subprocess.PIPE, text=True
+            [scene, str(monitors), str(days), "0", str(interval)], stdout=subprocess.PIPE, text=True
         )
         self.process = int(self.scene.stdout.readline().split()[1])
         link = urllib.parse.urlsplit(self.scene.stdout.readline().strip())
@@ -211,10 +213,11 @@ def main():
     parser.add_argument("--viewers", type=int, default=100)
     parser.add_argument("--seconds", type=int, default=30)
     parser.add_argument("--days", type=int, default=365)
+    parser.add_argument("--interval", type=int, default=300)
     options = parser.parse_args()
-    console = Console(options.scene, options.monitors, 0)
+    console = Console(options.scene, options.monitors, 0, options.interval)
     try:
-        print(f"{options.monitors} monitors, no samples")
+        print(f"{options.monitors} monitors, a test every {options.interval} s, no samples")
         repeated(console, "overview, no viewers", "/", 40)
         content = asyncio.run(with_viewers(console, options.viewers, options.seconds))[2]
         asyncio.run(same_bytes(content))

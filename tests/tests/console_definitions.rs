@@ -493,7 +493,11 @@ async fn a_delivery_that_has_arrived_is_sent_again_after_a_confirmation() {
     }
     let names = ftp.names();
     pass(&scene, 1);
-    assert_eq!(operator.post(here, &confirmation).status, 303, "sent a third time, after it arrived");
+    assert_eq!(
+        operator.post(here, &confirmation).status,
+        303,
+        "sent a third time, after it arrived"
+    );
     pass(&scene, 1);
     let after = ledger();
     assert_eq!(count(&after), before + 1, "{after}");

@@ -250,7 +250,8 @@ fn all(changes: &Changes, (filter, viewer): (&Filter, &Viewer), locale: &Locale)
         serde_json::to_string(&rows::live(entry, locale)).unwrap_or_default()
     });
     let own = changes.entries.iter().zip(&*lines).filter(|(entry, _)| is_shown(entry));
-    let own: Vec<&str> = own.map(|(_, line)| line.as_str()).filter(|line| !line.is_empty()).collect();
+    let own: Vec<&str> =
+        own.map(|(_, line)| line.as_str()).filter(|line| !line.is_empty()).collect();
     let mut events = Vec::new();
     if !own.is_empty() {
         events.push(monitors(format!("[{}]", own.join(","))));

@@ -173,8 +173,7 @@ fn tidy_archive(config: &Config, outbox: &Outbox, now: UtcMicros) {
     };
     let open: BTreeSet<(String, String)> =
         orders.into_iter().map(|order| (order.report, order.run)).collect();
-    let is_needed =
-        |report: &Archived| open.contains(&(report.report.clone(), report.run.clone()));
+    let is_needed = |report: &Archived| open.contains(&(report.report.clone(), report.run.clone()));
     match Archive::new(config).sweep(config.archive, now, is_needed) {
         Ok(removals) => {
             for removal in removals {

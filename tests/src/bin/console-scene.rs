@@ -1,5 +1,7 @@
-//! Runs a console with simulated monitors, to look at its pages: `console-scene MONITORS DAYS PORT`.
-//! It prints the one-time link and keeps the status fresh until it is killed.
+//! Runs a console with simulated monitors, to look at its pages: `console-scene MONITORS DAYS PORT
+//! [INTERVAL]`. A monitor is tested every INTERVAL seconds (default 300); with 5, every monitor
+//! changes with every status. It prints the one-time link and keeps the status fresh until it is
+//! killed.
 
 #![allow(clippy::expect_used)]
 
@@ -8,8 +10,8 @@ use std::{io::Write as _, time::Duration};
 use mailqos_model::{Micros, UtcMicros};
 use mailqos_tests::console::Scene;
 
-/// Time between two tests of a monitor, in seconds.
-const INTERVAL: i64 = 300;
+/// Time between two tests of a monitor, in seconds, unless another one is given.
+const INTERVAL: usize = 300;
 /// Time between two published statuses.
 const PAUSE: Duration = Duration::from_secs(5);
 
@@ -17,6 +19,7 @@ fn main() {
     let mut numbers = std::env::args().skip(1).map(|text| text.parse::<usize>().expect("a number"));
     let (monitors, days) = (numbers.next().unwrap_or(48), numbers.next().unwrap_or(3));
     let port = numbers.next().unwrap_or(8025);
+    let interval = i64::try_from(numbers.next().unwrap_or(INTERVAL)).expect("seconds");
     let scene = Scene::new(monitors, i64::try_from(days).expect("days"));
     let server = scene.serve_with(&["--listen", &format!("127.0.0.1:{port}"), "--no-schedule"]);
     let mut out = std::io::stdout();
@@ -30,10 +33,10 @@ fn main() {
         scene.publish(|status| {
             // As with real probes, only monitors that were tested since then have changed.
             for (number, monitor) in status.monitors.iter_mut().enumerate() {
-                let turn = Micros::from_secs(number as i64 % INTERVAL);
+                let turn = Micros::from_secs(number as i64 % interval);
                 let since = (now - begun).0 - turn.0;
-                let rounds = since.div_euclid(INTERVAL * 1_000_000);
-                let at = begun + turn + Micros::from_secs(rounds * INTERVAL);
+                let rounds = since.div_euclid(interval * 1_000_000);
+                let at = begun + turn + Micros::from_secs(rounds * interval);
                 if let Some(last) = monitor.last.as_mut() {
                     last.started_at = at.timestamp();
                     // A round trip that differs from test to test.
@@ -43,7 +46,7 @@ fn main() {
                 }
                 let is_failing = monitor.failing_since.is_some();
                 monitor.last_ok = Some(if is_failing { begun } else { at }.timestamp());
-                monitor.next = Some((at + Micros::from_secs(INTERVAL)).timestamp());
+                monitor.next = Some((at + Micros::from_secs(interval)).timestamp());
                 monitor.failing_since = monitor.failing_since.map(|_| begun.timestamp());
                 if let Some(alarm) = monitor.alarm.as_mut() {
                     (alarm.since, alarm.notified_at) = (begun.timestamp(), Some(begun.timestamp()));

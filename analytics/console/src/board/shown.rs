@@ -24,6 +24,9 @@ const MAX_VIEWS: usize = 256;
 /// Messages that are kept.
 const MAX_MESSAGES: usize = 1_024;
 
+/// A group and a monitor in it.
+type Placed = (String, Arc<Entry>);
+
 /// A page of a view.
 #[derive(Debug)]
 pub(crate) struct Shown {
@@ -38,7 +41,7 @@ pub(crate) struct Shown {
     /// Monitors on all pages.
     pub(crate) matching: usize,
     /// Groups and monitors on this page.
-    pub(crate) rows: Vec<(String, Arc<Entry>)>,
+    pub(crate) rows: Vec<Placed>,
     /// Number of the page, the number of pages, and their size.
     pub(crate) paging: (usize, usize, usize),
     /// Sites of the monitors that the viewer sees.
@@ -80,7 +83,9 @@ impl Shown {
             rows,
             paging: (page, pages, size),
             sites: choices(seen().map(|entry| &*entry.site)),
-            tags: choices(seen().flat_map(|entry| entry.tags.iter().filter(is_own)).map(|tag| &**tag)),
+            tags: choices(
+                seen().flat_map(|entry| entry.tags.iter().filter(is_own)).map(|tag| &**tag),
+            ),
             probes: if viewer.sees_all() { board.probes.clone() } else { Vec::new() },
             has_calm_order: matches!(filter.sort, Sort::State | Sort::Name),
             rendered: Mutex::default(),
@@ -123,9 +128,8 @@ impl Shown {
     /// Whether counts, notices, or the monitors on the page differ from an earlier page, so that
     /// browsers must load it again.
     pub(crate) fn needs_reload(&self, earlier: &Self) -> bool {
-        let is_same = |(a, b): (&(String, Arc<Entry>), &(String, Arc<Entry>))| {
-            a.0 == b.0 && a.1.id == b.1.id && a.1.site == b.1.site
-        };
+        let is_same =
+            |(a, b): (&Placed, &Placed)| a.0 == b.0 && a.1.id == b.1.id && a.1.site == b.1.site;
         let has_same_rows = self.rows.len() == earlier.rows.len()
             && (!self.has_calm_order || self.rows.iter().zip(&earlier.rows).all(is_same));
         let has_same_probes = self.probes.len() == earlier.probes.len()
@@ -217,5 +221,123 @@ impl Views {
         }
         let key = (key(filter, viewer), tag, earlier);
         Arc::clone(kept.messages.entry(key).or_default())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mailqos_config::Config;
+    use mailqos_model::UtcMicros;
+
+    use super::*;
+    use crate::{
+        access::users::Role,
+        board::{Reading, day},
+        http::fields::Fields,
+    };
+
+    const NOW: UtcMicros = UtcMicros(1_780_000_000_000_000);
+
+    fn config() -> Config {
+        let text = "site = \"lyon\"\n[object.mx]\naddress = \"mx.example.com\"\n\
+            [account.box]\nuser = \"box\"\npassword = { env = \"BOX\" }\n\
+            [defaults]\nkind = \"mailbox\"\npickup = { protocol = \"imap\", account = \"box\" }\n\
+            [monitor.m000]\nobject = \"mx\"\ntags = [\"acme\"]\n";
+        match mailqos_config::of_text("m.toml".as_ref(), text.to_owned()) {
+            Ok(config) => config,
+            Err(problems) => panic!("{}", problems.render(false)),
+        }
+    }
+
+    /// A board of 150 monitors; `state` and `round_trip_us` of each by its number.
+    fn board(number: u64, of: impl Fn(usize) -> (&'static str, i64)) -> Board {
+        let monitors: Vec<String> = (0..150)
+            .map(|number| {
+                let (state, trip) = of(number);
+                format!(
+                    r#"{{"id":"m{number:03}","object":"mx","state":"{state}","last":
+                    {{"started_at":"2026-05-01T00:00:00Z","outcome":"ok","round_trip_us":{trip}}}}}"#
+                )
+            })
+            .collect();
+        let text = format!(
+            r#"{{"version":1,"site":"lyon","written_at":"{}","interval_s":15,"probe":{{"running":true}},
+            "monitors":[{}]}}"#,
+            NOW.timestamp(),
+            monitors.join(",")
+        );
+        let status = serde_json::from_str(&text).expect("a status");
+        let readings = [(Arc::from("lyon"), Reading::Status(Arc::new(status)))];
+        let board = Board::new(&config(), &readings, &day::Days::default(), NOW);
+        Board { number, ..board }
+    }
+
+    fn viewer(tags: Option<&str>) -> Viewer {
+        Viewer {
+            name: "vera".to_owned(),
+            role: Role::Viewer,
+            tags: tags.map(|tag| BTreeSet::from([tag.to_owned()])),
+            language: None,
+            look: None,
+            csrf: None,
+            is_visitor: false,
+        }
+    }
+
+    fn filter(query: &str) -> Filter {
+        Filter::read(&Fields::parse(query.as_bytes()))
+    }
+
+    #[test]
+    fn a_page_has_the_rows_of_the_whole_selection() {
+        let board = board(1, |number| {
+            let state = ["ok", "alarm", "ok", "failed"][number % 4];
+            (state, (number as i64 * 7_919) % 1_000)
+        });
+        let viewer = viewer(None);
+        for query in ["", "page=2", "sort=name", "sort=round-trip&page=2", "q=m1", "view=wall"] {
+            let filter = filter(query);
+            let views = Views::default();
+            let shown = views.shown(&board, &filter, &viewer);
+            let all = filter.select(&board, &viewer).rows;
+            let size = if query == "view=wall" { MAX_WALL } else { PAGE };
+            let wanted: Vec<_> = all.iter().skip((filter.page - 1) * size).take(size).collect();
+            assert_eq!(shown.matching, all.len(), "{query}");
+            assert!(shown.rows.iter().eq(wanted), "{query}");
+            assert!(Arc::ptr_eq(&shown, &views.shown(&board, &filter, &viewer)), "{query}");
+        }
+        // The page behind the last one is the last one.
+        assert_eq!(Views::default().shown(&board, &filter("page=9"), &viewer).rows.len(), 50);
+    }
+
+    #[test]
+    fn only_changed_rows_of_the_page_are_sent_and_new_counts_load_it_again() {
+        let (views, viewer, filter) = (Views::default(), viewer(None), filter("sort=name"));
+        let first = board(1, |_| ("ok", 10));
+        let earlier = views.shown(&first, &filter, &viewer);
+        let second = board(2, |number| ("ok", if number % 10 == 0 { 20 } else { 10 }));
+        let later = views.shown(&second, &filter, &viewer);
+        let changed = later.changed_since(&earlier, &second);
+        assert_eq!(changed.len(), 10, "of 15, those on the page");
+        assert!(!later.needs_reload(&earlier));
+        // A state beyond the page changes the counts.
+        let third = board(3, |number| (if number == 140 { "alarm" } else { "ok" }, 10));
+        let last = views.shown(&third, &filter, &viewer);
+        assert!(last.needs_reload(&earlier));
+        // The views of an old board are not kept, but are right.
+        assert_eq!(views.shown(&first, &filter, &viewer).number, 1);
+        assert_eq!(views.shown(&third, &filter, &viewer).number, 3);
+    }
+
+    #[test]
+    fn viewers_of_other_tags_share_nothing() {
+        let (views, filter) = (Views::default(), filter(""));
+        let board = board(1, |_| ("ok", 10));
+        assert_eq!(views.shown(&board, &filter, &viewer(None)).matching, 150);
+        assert_eq!(views.shown(&board, &filter, &viewer(Some("acme"))).matching, 1);
+        assert_eq!(views.shown(&board, &filter, &viewer(Some("other"))).all, 0);
+        let cell = |tag: &str| views.message(&board, (&filter, &viewer(Some(tag)), "en"), 0);
+        assert!(Arc::ptr_eq(&cell("acme"), &cell("acme")));
+        assert!(!Arc::ptr_eq(&cell("acme"), &cell("other")));
     }
 }

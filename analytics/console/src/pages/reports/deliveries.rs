@@ -6,9 +6,7 @@ use std::{
 };
 
 use mailqos_config::Config;
-use mailqos_delivery::outbox::{
-    Again, Entry, Line, Named, Order, Outbox, OutboxError, StoredFile,
-};
+use mailqos_delivery::outbox::{Again, Entry, Line, Named, Order, Outbox, OutboxError, StoredFile};
 use mailqos_model::UtcMicros;
 use mailqos_report::{
     archive::Archive,
@@ -143,11 +141,10 @@ fn repeatable(config: &Config, outbox: &Outbox) -> Result<BTreeSet<String>, Refu
     let sent = outbox.sent_reports().map_err(failed)?;
     let is_there = |file: &StoredFile| {
         let path = files.get(&file.sha256);
-        path.is_some_and(|path| {
-            std::fs::metadata(path).is_ok_and(|about| about.len() == file.size)
-        })
+        path.is_some_and(|path| std::fs::metadata(path).is_ok_and(|about| about.len() == file.size))
     };
-    let has_target = |order: &Order| config.targets.keys().any(|name| name.as_str() == order.target);
+    let has_target =
+        |order: &Order| config.targets.keys().any(|name| name.as_str() == order.target);
     let all = sent.into_iter();
     let all = all.filter(|(_, order)| has_target(order) && order.files.iter().all(is_there));
     Ok(all.map(|(id, _)| id).collect())
