@@ -53,7 +53,7 @@ impl ArchivedFile {
     }
 }
 
-/// What became of a file that is no longer kept.
+/// A file that is no longer kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Removal {
     /// Its path.
