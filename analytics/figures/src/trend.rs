@@ -109,7 +109,16 @@ pub fn slope(points: &[(f64, f64)]) -> Option<Slope> {
     let count = slopes.len() as f64;
     let low = (((count - reach) / 2.0).floor().max(0.0)) as usize;
     let high = (((count + reach) / 2.0).ceil() as usize).min(slopes.len() - 1);
-    let mut at_rank = |rank: usize| *slopes.select_nth_unstable_by(rank, f64::total_cmp).1;
+    // The median has divided the slopes, so each rank is in one half of them.
+    let middle = slopes.len() / 2;
+    let mut at_rank = |rank: usize| {
+        let (half, rank) = if rank < middle {
+            (&mut slopes[..middle], rank)
+        } else {
+            (&mut slopes[middle..], rank - middle)
+        };
+        *half.select_nth_unstable_by(rank, f64::total_cmp).1
+    };
     Some(Slope {
         per_unit,
         interval: (at_rank(low), at_rank(high)),

@@ -321,7 +321,7 @@ impl Run {
         let mut child = Command::new(program)
             .arg(ARGUMENT)
             // The settings that `report` gives its allocator.
-            .env("MIMALLOC_PURGE_DELAY", "0")
+            .env("MIMALLOC_PURGE_DELAY", "100")
             .env("MIMALLOC_ALLOW_THP", "0")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

@@ -73,7 +73,7 @@ pub(super) fn failures(
     }
     kind(series, &events, asked);
     reply(series, &events, asked);
-    during(series, &events, asked);
+    during(series, hours, &events, asked);
 }
 
 type Event = (usize, UtcMicros, Option<UtcMicros>);
@@ -137,12 +137,20 @@ fn reply(series: &Series, events: &[Event], asked: &mut Vec<TestedPattern>) {
 
 /// Tests whether a phase takes longer or shorter while tests fail: the median of each event against
 /// hourly medians of good tests.
-fn during(series: &Series, events: &[Event], asked: &mut Vec<TestedPattern>) {
-    let mut is_good = series.counting();
+fn during(series: &Series, known: &Hourly, events: &[Event], asked: &mut Vec<TestedPattern>) {
+    let counting = series.counting();
+    let mut is_good = counting.clone();
     for (good, outcome) in is_good.iter_mut().zip(&series.outcome) {
         *good &= *outcome == Outcome::Ok;
     }
     let hours = hours(series);
+    // In most hours no test fails, and their medians are known.
+    let places: Vec<Option<usize>> = known
+        .places(&hours)
+        .into_iter()
+        .zip(&hours)
+        .map(|(place, rows)| place.filter(|_| counting[rows.clone()] == is_good[rows.clone()]))
+        .collect();
     let mut values = Values::default();
     for metric in &Metric::CONTRACT[1..] {
         let column = series.metric(*metric);
@@ -159,10 +167,12 @@ fn during(series: &Series, events: &[Event], asked: &mut Vec<TestedPattern>) {
             continue;
         }
         let mut good: Vec<f64> = Vec::new();
-        for rows in &hours {
-            values.clear();
-            series.values_into(*metric, rows.clone(), &is_good, &mut values);
-            good.extend(values.median());
+        for (rows, place) in hours.iter().zip(&places) {
+            good.extend(place.and_then(|place| known.median(*metric, place)).or_else(|| {
+                values.clear();
+                series.values_into(*metric, rows.clone(), &is_good, &mut values);
+                values.median()
+            }));
         }
         let Some(p) = significance::mann_whitney(&failing, &good) else {
             continue;

@@ -14,6 +14,8 @@ use mailqos_lake_tables::{Metric, Series, Values};
 pub(super) struct Hourly {
     /// Each hour with counted tests, and their number.
     hours: Vec<(LocalTime, u64)>,
+    /// From the first to the last counted test of each hour.
+    rows: Vec<Range<usize>>,
     /// By metric of `stats`, then by hour.
     medians: Vec<Vec<Option<f64>>>,
 }
@@ -47,7 +49,30 @@ impl Hourly {
             .iter()
             .map(|metric| rows_of.iter().map(|rows| median(*metric, rows)).collect())
             .collect();
-        Self { hours, medians }
+        Self { hours, rows: rows_of, medians }
+    }
+
+    /// Returns, for each of these ranges of rows in order, the position of the hour whose counted
+    /// tests are exactly those of the range; none if it has other tests, too, or not all of them.
+    pub(super) fn places(&self, ranges: &[Range<usize>]) -> Vec<Option<usize>> {
+        let mut next = 0;
+        let mut place = |range: &Range<usize>| {
+            while self.rows.get(next).is_some_and(|rows| rows.end <= range.start) {
+                next += 1;
+            }
+            let rows = self.rows.get(next)?;
+            let is_within = range.start <= rows.start && rows.end <= range.end;
+            let is_alone =
+                self.rows.get(next + 1).is_none_or(|following| range.end <= following.start);
+            (is_within && is_alone).then_some(next)
+        };
+        ranges.iter().map(&mut place).collect()
+    }
+
+    /// Returns the median of a metric of `stats` in an hour; `None` if it has too few values.
+    pub(super) fn median(&self, metric: Metric, hour: usize) -> Option<f64> {
+        let place = Metric::CONTRACT.iter().position(|of| *of == metric)?;
+        *self.medians.get(place)?.get(hour)?
     }
 
     /// Returns the number of tests in each hour of the day, and on each weekday from Monday.

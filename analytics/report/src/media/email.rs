@@ -28,6 +28,7 @@ static SHOWING: Representation = Representation {
     drawn: Some(|svg| Ok(data_uri("image/png", &raster::png(svg.as_bytes())?))),
     drawings: false,
     files: false,
+    row_lines: |_, _| 0,
 };
 
 /// Maximum length of the HTML, in bytes: Gmail clips messages above 102 kB, and a note on the

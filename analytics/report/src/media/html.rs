@@ -30,6 +30,7 @@ pub(super) static SHOWING: Representation = Representation {
     drawn: None,
     drawings: true,
     files: false,
+    row_lines: |_, _| 0,
 };
 
 /// Formats a number for sorting: as exact as any displayed one, without needless digits.

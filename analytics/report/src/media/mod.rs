@@ -119,12 +119,28 @@ struct Set {
     kind: String,
     /// Number of rows of a table; 0 for other blocks.
     rows: usize,
+    /// Number of lines of each row of a table; 0 if they may differ or are unknown.
+    lines: usize,
+    /// Height of a chart divided by its width; 0 if it is unknown.
+    ratio: f64,
     markup: String,
 }
 
 /// Renders the page described on standard input, within the limits of [`guard`].
 pub fn make_page() -> ExitCode {
     guard::serve(work::make)
+}
+
+/// Returns the number of lines of each row of a table; 0 if they may differ or are unknown.
+fn row_lines(table: &Value) -> usize {
+    let lines = table.get("row_lines").and_then(Value::as_u64);
+    lines.and_then(|lines| usize::try_from(lines).ok()).unwrap_or(0)
+}
+
+/// Returns the height of a chart divided by its width.
+fn ratio(chart: &Value) -> f64 {
+    let size = |key: &str| chart.get(key).and_then(Value::as_f64).unwrap_or_default();
+    size("height") / size("width").max(1.0)
 }
 
 /// Concatenates the markup of blocks.
@@ -276,8 +292,12 @@ impl Partials {
                 parts[part].push_str(&markup);
             } else {
                 let rows = block.get("rows").and_then(Value::as_array).map_or(0, Vec::len);
+                // A custom partial may draw charts and set rows in any way.
+                let is_known = |of: &str| self.own.is_empty() && kind == of;
+                let lines = if is_known("table") { row_lines(&block) } else { 0 };
+                let ratio = if is_known("chart") { ratio(&block) } else { 0.0 };
                 let kind = kind.to_owned();
-                set.push(Set { kind, rows, markup });
+                set.push(Set { kind, rows, lines, ratio, markup });
             }
         }
         parts[part].push_str(&(medium.compose)(set, part == CONTENT));

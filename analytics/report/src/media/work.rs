@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::{DRAWN, MEDIA, MediaError, Medium, Partials, guard, own_partials};
-use crate::document::{Block, ChartBlock, Document, Picture, walk};
+use crate::document::{Block, ChartBlock, Document, Picture, Table, walk};
 
 /// Converts the drawing (SVG) of a chart to its variable `picture`.
 type Draw = fn(&str) -> Result<String, MediaError>;
@@ -26,6 +26,9 @@ pub(super) struct Representation {
     pub(super) drawings: bool,
     /// Whether charts and images are separate files, named by `file`.
     pub(super) files: bool,
+    /// Returns the number of lines of each row of a table, if the medium computes its height; else
+    /// 0.
+    pub(super) row_lines: fn(&Table, &Document) -> usize,
 }
 
 /// Complete input of a page, which can be sent to another process.
@@ -378,6 +381,11 @@ impl BlockRenderer<'_> {
                 fields.insert("blocks".into(), inner.into());
             }
             Block::Chart(chart) => self.chart(chart, fields)?,
+            Block::Table(table) if self.showing.files => {
+                let lines = (self.showing.row_lines)(table, self.document);
+                let lines = if self.is_built_in { lines } else { 0 };
+                fields.insert("row_lines".into(), lines.into());
+            }
             Block::Findings { findings } => {
                 let mut inner = list("findings");
                 for (finding, value) in findings.iter().zip(&mut inner) {

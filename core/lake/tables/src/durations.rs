@@ -327,7 +327,12 @@ impl Values {
             Some(f64::midpoint(lower as f64, upper as f64))
         }
         match self {
-            Self::Narrow(values) => middle(values),
+            Self::Narrow(values) => match values.len() {
+                0 => None,
+                1..=16 => Some(middle_of_few::<16>(values)),
+                17..=32 => Some(middle_of_few::<32>(values)),
+                _ => middle(values),
+            },
             Self::Wide(values) => middle(values),
         }
     }
@@ -349,5 +354,59 @@ impl Values {
             Self::Wide(values) => values,
             Self::Narrow(_) => unreachable!("it has just been widened"),
         }
+    }
+}
+
+/// Returns the median of 1 to `N` values. An hour has a dozen of them, and a report on a year takes
+/// millions of such medians: without branches that could be mispredicted, each takes half the time
+/// of a selection.
+fn middle_of_few<const N: usize>(values: &[u32]) -> f64 {
+    let count = values.len();
+    // The rest is greater than any value, so it counts for none.
+    let mut all = [NULL_NARROW; N];
+    for (slot, value) in all.iter_mut().zip(values) {
+        *slot = *value;
+    }
+    let mut less = [0_u32; N];
+    for value in values {
+        for (less, other) in less.iter_mut().zip(&all) {
+            *less += u32::from(*value < *other);
+        }
+    }
+    // The value of a rank is the greatest of those that have at most as many less values.
+    let at_rank = |rank: usize| {
+        let ranked = values
+            .iter()
+            .zip(&less)
+            .map(|(value, less)| if (*less as usize) <= rank { *value } else { 0 });
+        ranked.max().unwrap_or_default()
+    };
+    f64::midpoint(at_rank((count - 1) / 2).into(), at_rank(count / 2).into())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_median_is_in_the_middle_of_the_sorted_values(
+            values in prop::collection::vec(prop_oneof![0_u32..9, 0_u32..5_000_000, 0..NULL_NARROW], 1..40),
+        ) {
+            let mut sorted = values.clone();
+            sorted.sort_unstable();
+            let count = sorted.len();
+            let expected = f64::midpoint(sorted[(count - 1) / 2].into(), sorted[count / 2].into());
+            prop_assert_eq!(Values::Narrow(values.clone()).median(), Some(expected));
+            let wide = values.into_iter().map(i64::from).collect();
+            prop_assert_eq!(Values::Wide(wide).median(), Some(expected));
+        }
+    }
+
+    #[test]
+    fn no_values_have_no_median() {
+        assert_eq!(Values::default().median(), None);
     }
 }

@@ -1,6 +1,7 @@
 //! PDF: Tera partials produce Typst markup, which Typst sets. The PDF is tagged (PDF/UA-1 if the
 //! content allows it), with embedded fonts and vector charts.
 
+mod even;
 mod fonts;
 mod parts;
 mod world;
@@ -64,10 +65,10 @@ fn compose_part(blocks: &[Set], at_top: bool, is_flowing: bool, markup: &mut Str
     }
     // Writing to a `String` can't fail.
     let _ = writeln!(markup, "#compose(at-top: {at_top}, (");
-    for Set { kind, rows, markup: own } in blocks {
+    for Set { kind, rows, lines, ratio, markup: own } in blocks {
         let _ = writeln!(
             markup,
-            "(kind: \"{kind}\", rows: {rows}, make: (chart-width, split) => [{own}]),"
+            "(kind: \"{kind}\", rows: {rows}, lines: {lines}, ratio: {ratio:?}, make: (chart-width, split, row-height: auto) => [{own}]),"
         );
     }
     markup.push_str("))\n");
@@ -78,6 +79,7 @@ static SHOWING: Representation = Representation {
     drawn: None,
     drawings: false,
     files: true,
+    row_lines: even::lines,
 };
 
 /// Returns the bundled fonts as files, for drawings, with the first ones in a form that is faster
@@ -120,6 +122,11 @@ fn set(sheet: &Sheet, producer: &str, made_at: i64) -> Result<Vec<u8>, MediaErro
 /// only the pages.
 fn lay_out(sheet: &Sheet) -> Result<PagedDocument, MediaError> {
     let _forgets = Forgets;
+    lay_out_keeping(sheet)
+}
+
+/// Lays out markup without releasing the caches of the typesetter, which other threads may use.
+fn lay_out_keeping(sheet: &Sheet) -> Result<PagedDocument, MediaError> {
     let compiled = timing::told("pdf layout", || typst::compile::<PagedDocument>(sheet));
     for warning in &compiled.warnings {
         tracing::debug!("typst: {}", warning.message);
@@ -248,12 +255,15 @@ fn shown(c: char) -> char {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use typst::layout::{Frame, FrameItem};
+    use typst::layout::{Frame, FrameItem, Point};
 
     use super::*;
     use crate::{
         document::{Block, Cell, ChartBlock, Column, Row, Table},
-        media::{Partials, specimen, work::Work},
+        media::{
+            Partials, specimen,
+            work::{DocumentPage, Work},
+        },
         theme::ThemeOptions,
     };
     use mailqos_charts::Chart;
@@ -285,15 +295,104 @@ mod tests {
     fn laid_out(blocks: Vec<Block>) -> PagedDocument {
         let document =
             Document { blocks, ..specimen::document(ThemeOptions::default().resolve(), None) };
+        let leaf = DocumentPage::whole(&document);
+        let page = work::markup(&MEDIUM, &SHOWING, &leaf, None).expect("markup");
+        compiled(page.markup, page.files)
+    }
+
+    /// Lays out blocks as with a custom partial: all tables are measured.
+    fn laid_out_by_measuring(blocks: Vec<Block>) -> PagedDocument {
+        let document =
+            Document { blocks, ..specimen::document(ThemeOptions::default().resolve(), None) };
         let work = Work::new(&MEDIUM, &SHOWING, &document, None).expect("made ready");
         let partials = Partials::new(&MEDIUM, None).expect("the built-in ones");
         let mut blocks = work.blocks.into_iter().map(Ok);
         let mut files = work.files;
         files.insert("provenance.json".into(), b"{}".to_vec());
         let markup = partials.page(&MEDIUM, None, &work.document, &mut blocks).expect("markup");
+        compiled(markup, files)
+    }
+
+    fn compiled(markup: String, files: BTreeMap<String, Vec<u8>>) -> PagedDocument {
         let sheet = Sheet::new(0, markup, files).expect("a sheet");
         let set = typst::compile::<PagedDocument>(&sheet);
         set.output.unwrap_or_else(|errors| panic!("{}", explain(&sheet, &errors)))
+    }
+
+    /// Tables of rows with one line, two lines, and different lines, which divide or not.
+    #[test]
+    fn rows_of_known_height_are_set_as_if_they_were_measured() {
+        let table = |rows: usize, texts: [&str; 2], detail: &str| {
+            let row = |number: usize| Row {
+                cells: vec![
+                    Cell::text(format!("{} {number}", texts[number % 2])),
+                    Cell { detail: detail.to_owned(), ..Cell::number("99.6", Some(99.6)) },
+                    Cell::number("1 d 3 h", None),
+                ],
+                strong: number == 4,
+            };
+            Block::Table(Table {
+                id: format!("table-{rows}"),
+                title: "Table".to_owned(),
+                subtitle: "Share of all tests".to_owned(),
+                columns: vec![
+                    Column::text("Monitor"),
+                    Column::number("Availability of all", "%"),
+                    Column::number("Median", "ms"),
+                ],
+                rows: (0..rows).map(row).collect(),
+                note: "A note".to_owned(),
+            })
+        };
+        let document = specimen::document(ThemeOptions::default().resolve(), None);
+        assert_eq!(even::lines(&Table::default(), &document), 0);
+        let long = "a monitor with a very long name ".repeat(5);
+        for (texts, detail, lines) in [
+            (["Lyon", "Örebro–Kiel"], "", 1),
+            (["Lyon", "Kiel"], "(99.5–99.7)", 2),
+            (["Lyon", long.as_str()], "", 0),
+            (["Lyon", "東京"], "", 0),
+        ] {
+            for rows in [1, 2, 14, 31, 90] {
+                let table = table(rows, texts, detail);
+                if let Block::Table(table) = &table {
+                    let expected = if rows == 1 { lines.max(1) } else { lines };
+                    assert_eq!(even::lines(table, &document), expected, "{rows} {texts:?}");
+                }
+                let blocks = || vec![block(0, 0, 4), block(1, 2, 5), table.clone(), block(3, 0, 2)];
+                let (known, measured) = (laid_out(blocks()), laid_out_by_measuring(blocks()));
+                let (known, measured) = (places(&known), places(&measured));
+                assert_eq!(known.len(), measured.len(), "{rows} {texts:?}");
+                for (known, measured) in known.iter().zip(&measured) {
+                    let is_same = known.0 == measured.0 && known.2 == measured.2;
+                    let apart = known.1 - measured.1;
+                    assert!(
+                        is_same && apart.x.to_pt().abs() < 0.01 && apart.y.to_pt().abs() < 0.01,
+                        "{rows} {texts:?}: {known:?} {measured:?}"
+                    );
+                }
+            }
+        }
+    }
+
+    /// Returns all texts with their pages and places.
+    fn places(document: &PagedDocument) -> Vec<(usize, Point, String)> {
+        fn collect(frame: &Frame, at: Point, found: &mut Vec<(Point, String)>) {
+            for (place, item) in frame.items() {
+                match item {
+                    FrameItem::Group(group) => collect(&group.frame, at + *place, found),
+                    FrameItem::Text(text) => found.push((at + *place, text.text.to_string())),
+                    _ => {}
+                }
+            }
+        }
+        let mut all = Vec::new();
+        for (number, page) in document.pages().iter().enumerate() {
+            let mut found = Vec::new();
+            collect(&page.frame, Point::zero(), &mut found);
+            all.extend(found.into_iter().map(|(place, text)| (number, place, text)));
+        }
+        all
     }
 
     /// Returns how full the pages of blocks are: the share of the space between header and footer

@@ -16,6 +16,7 @@ use std::{
 };
 
 use mailqos_base::timing;
+use mailqos_lake_tables::parallel;
 use serde_json::{Map, Value, json};
 use typst::{
     ecow::EcoVec,
@@ -26,7 +27,7 @@ use typst::{
 };
 use typst_layout::{Page, PagedDocument};
 
-use super::{MEDIUM, SHOWING, Sheet, lay_out, write};
+use super::{Forgets, MEDIUM, SHOWING, Sheet, lay_out, lay_out_keeping, write};
 use crate::{
     document::{Block, Document, walk},
     media::{
@@ -37,7 +38,11 @@ use crate::{
 
 /// Chapters that are set together. More of them need more memory, fewer of them more time: each
 /// part begins with the rules of the layout.
-const CHAPTERS_OF_A_PART: usize = 4;
+const CHAPTERS_OF_A_PART: usize = 2;
+
+/// Parts that are set at the same time, on all cores. The caches of the typesetter belong to the
+/// process, so they are released when all of these parts are complete.
+const PARTS_AT_ONCE: usize = 4;
 
 /// Documents with at most this number of chapters are set as a whole.
 const MAX_CHAPTERS_OF_A_WHOLE: usize = 12;
@@ -63,18 +68,22 @@ pub(super) fn render(document: &Document) -> Result<Vec<u8>, MediaError> {
 /// Sets the first part and joins its pages with those of all parts.
 fn set(document: &Document) -> Result<(Sheet, PagedDocument), MediaError> {
     let (front, parts) = divided(document);
+    let parts: Vec<Part<'_>> = parts
+        .into_iter()
+        .enumerate()
+        .map(|(number, blocks)| Part {
+            number: number + 1,
+            name: if blocks.end == document.blocks.len() { "last" } else { "middle" },
+            blocks: document.blocks.get(blocks).unwrap_or_default(),
+        })
+        .collect();
     let mut later = Later::default();
-    for (number, blocks) in parts.into_iter().enumerate() {
-        let is_last = blocks.end == document.blocks.len();
-        let part = if is_last { "last" } else { "middle" };
-        let blocks = document.blocks.get(blocks).unwrap_or_default();
-        let sheet = sheet(
-            document,
-            blocks,
-            number + 1,
-            Map::from_iter([("part".to_owned(), part.into())]),
-        )?;
-        later.add(lay_out(&sheet)?, blocks);
+    for some in parts.chunks(PARTS_AT_ONCE) {
+        let _forgets = Forgets;
+        let laid_out = parallel::map(some, |part| part.lay_out(document));
+        for (part, laid_out) in some.iter().zip(laid_out) {
+            later.add(laid_out?, part.blocks);
+        }
     }
     let instead = Map::from_iter([
         ("part".to_owned(), "first".into()),
@@ -86,6 +95,29 @@ fn set(document: &Document) -> Result<(Sheet, PagedDocument), MediaError> {
     let first = lay_out(&sheet)?;
     let joined = timing::told("joining of the parts", || join(&first, later.pages, later.headings));
     Ok((sheet, joined))
+}
+
+/// A part after the first.
+struct Part<'a> {
+    number: usize,
+    /// Its variable `part`.
+    name: &'static str,
+    blocks: &'a [Block],
+}
+
+impl Part<'_> {
+    fn lay_out(&self, document: &Document) -> Result<PagedDocument, MediaError> {
+        let instead = Map::from_iter([("part".to_owned(), self.name.into())]);
+        lay_out_keeping(&sheet(document, self.blocks, self.number, instead)?)
+    }
+}
+
+/// Returns the texts of the headings of level 1, in order.
+fn titles(blocks: &[Block]) -> impl Iterator<Item = &str> {
+    walk(blocks).into_iter().filter_map(|block| match block {
+        Block::Heading { level: 1, text, .. } => Some(text.as_str()),
+        _ => None,
+    })
 }
 
 /// Returns the blocks of the first part, and of each part after it.
@@ -125,18 +157,14 @@ struct Later {
 impl Later {
     fn add(&mut self, part: PagedDocument, blocks: &[Block]) {
         let before = self.pages.len();
-        let mut titles = vec![Vec::new(); part.pages().len()];
-        let texts = walk(blocks).into_iter().filter_map(|block| match block {
-            Block::Heading { level: 1, text, .. } => Some(text),
-            _ => None,
-        });
-        for ((_, place), text) in headings(&part).into_iter().zip(texts) {
-            if let Some(titles) = titles.get_mut(place.page.get() - 1) {
-                titles.push(text.as_str());
+        let mut on_pages = vec![Vec::new(); part.pages().len()];
+        for ((_, place), text) in headings(&part).into_iter().zip(titles(blocks)) {
+            if let Some(titles) = on_pages.get_mut(place.page.get() - 1) {
+                titles.push(text);
             }
             self.headings.push(moved(place, before));
         }
-        self.titles.extend(titles.into_iter().map(|titles| json!(titles)));
+        self.titles.extend(on_pages.into_iter().map(|titles| json!(titles)));
         self.pages.extend_from_slice(part.pages());
     }
 }
