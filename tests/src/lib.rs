@@ -28,6 +28,8 @@ pub mod setting;
 #[cfg(unix)]
 pub mod shims;
 pub mod simulation;
+#[cfg(unix)]
+pub mod spark;
 pub mod token;
 pub mod toml;
 

@@ -347,7 +347,7 @@ fn top_of_file(
         maintenance: Vec::new(),
         limits: limits(root, problems),
         metrics: metrics(root, problems),
-        engine: engine::read(root, &ROOT_MORE.engine, problems),
+        engine: engine::read(root, &ROOT_MORE.engine, plaintext, problems),
         console: console::read(root, &ROOT_MORE.console, plaintext, problems),
         references: references(root, problems),
         heartbeat: heartbeat::read(root, &ROOT_MORE.heartbeat, plaintext, problems),

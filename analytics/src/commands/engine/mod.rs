@@ -10,6 +10,8 @@ mod outage_rows;
 mod plan;
 mod processes;
 mod shard;
+#[cfg(feature = "spark")]
+mod spark;
 mod sparkline;
 mod worker;
 
@@ -39,8 +41,8 @@ use super::{Failure, progress, source::Source};
 /// Options of commands that can be computed elsewhere.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub(super) struct EngineArgs {
-    /// Compute in this process (local), or in several processes of this machine (processes)
-    /// [default: from the configuration, else local].
+    /// Compute in this process (local), in several processes of this machine (processes), or on a
+    /// cluster of Apache Spark (spark) [default: from the configuration, else local].
     #[arg(long, value_name = "ENGINE", value_parser = kind)]
     engine: Option<EngineKind>,
 
@@ -48,6 +50,11 @@ pub(super) struct EngineArgs {
     /// allow it].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=MAX_SHARDS as i64))]
     shards: Option<u32>,
+
+    /// Address of the Spark Connect server, such as sc://spark.example.com:15002/;use_ssl=true.
+    #[arg(long, value_name = "ADDRESS")]
+    #[cfg_attr(not(feature = "spark"), allow(dead_code))]
+    connect: Option<String>,
 }
 
 fn kind(text: &str) -> Result<EngineKind, String> {
@@ -88,6 +95,15 @@ impl EngineArgs {
                 let processes =
                     Processes::new(options.worker.clone(), Duration::from_micros(timeout));
                 Box::new(processes.map_err(Failure::work)?)
+            }
+            #[cfg(feature = "spark")]
+            EngineKind::Spark => Box::new(spark::Spark::connect(self.connect.as_deref(), options)?),
+            #[cfg(not(feature = "spark"))]
+            EngineKind::Spark => {
+                return Err(Failure::usage(
+                    "this program was built without Apache Spark",
+                    "build it with: cargo build --release --package mailqos-analytics --features spark",
+                ));
             }
         };
         let shards = self.shards.or(options.shards).map(|shards| shards as usize);

@@ -73,8 +73,8 @@ pub const CONFIGURATION: Reference = Reference {
         Shape {
             id: "engine",
             head: "[engine]",
-            about: "Where `stats`, `outages` and `top` compute figures. Every engine gives the same figures.",
-            keys: &[EngineKeys::KEYS],
+            about: "Where `stats`, `outages`, `top` and `sla` compute figures. Every engine gives the same figures.",
+            keys: &[EngineKeys::KEYS, TrustKeys::KEYS],
         },
         Shape {
             id: "console",
