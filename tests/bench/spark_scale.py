@@ -30,7 +30,7 @@ QUESTIONS = {"by total": ["--by", "total"], "by day": ["--by", "day"]}
 
 
 def stats(program, more):
-    command = [program, "stats", "--data", LAKE, "--from", "2025-01-01", "--to", "2026-01-01", "--timezone", "UTC", "--format", "csv", *more]
+    command = [program, "--config", os.path.join(WORK, "mailqos.toml"), "stats", "--data", LAKE, "--from", "2025-01-01", "--to", "2026-01-01", "--timezone", "UTC", "--format", "csv", *more]
     # Named by the environment, the number of threads is that of a worker's task.
     environment = {**os.environ, "POLARS_MAX_THREADS": "1", "RAYON_NUM_THREADS": "1", "SPARK_CONNECT_AUTHENTICATE_TOKEN": "scale"}
     begun, before = time.monotonic(), resource.getrusage(resource.RUSAGE_CHILDREN)
