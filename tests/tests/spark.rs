@@ -17,7 +17,7 @@ use mailqos_tests::{
     binaries,
     secrets::secret_file,
     servers::{KEY_ID, ObjectStore},
-    setting::{Setting, until},
+    setting::{Setting, complaint_of, until},
     simulation,
     spark::SparkCluster,
 };
@@ -167,7 +167,7 @@ impl World {
 }
 
 fn failed(output: &Output) -> String {
-    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    let told = complaint_of(output);
     assert_eq!(output.status.code(), Some(1), "{told}");
     assert!(output.stdout.is_empty(), "nothing is written before the result is complete");
     for secret in [TOKEN, STORE_SECRET] {
