@@ -34,8 +34,8 @@ const MAX_FIRST_FAILURES: u32 = 3;
 /// Times of silence in a row before a statement fails. Servers that report no progress (Spark 3.5)
 /// and whose streams have no limit are silent while they work.
 const MAX_SILENCES: u32 = 12;
-/// Largest length of a server's message that is shown, in bytes: a stack trace follows.
-const MAX_MESSAGE: usize = 800;
+/// Largest length of a server's message that is shown, in bytes.
+const MAX_MESSAGE: usize = 2000;
 /// `INTERRUPT_TYPE_OPERATION_ID`.
 const INTERRUPT_OPERATION: i32 = 3;
 /// Sent with each statement, for the server's log.
@@ -159,9 +159,8 @@ impl Client {
     ) -> Result<Vec<String>, SparkError> {
         let mut cancel = pin!(cancel);
         let mut lost = String::new();
-        for execution in 0..MAX_EXECUTIONS {
-            let is_known = execution > 0;
-            let result = self.attempt(statement, is_known, cancel.as_mut(), &mut progress).await;
+        for _ in 0..MAX_EXECUTIONS {
+            let result = self.attempt(statement, cancel.as_mut(), &mut progress).await;
             match result {
                 Ok(rows) => return Ok(rows),
                 Err(Ended::Failed(error)) => return Err(error),
@@ -222,11 +221,10 @@ impl Client {
         Err(own(self.unreachable(&last)))
     }
 
-    /// Executes a statement in a new session. A server that `is_known` may be restarting.
+    /// Executes a statement in a new session.
     async fn attempt(
         &self,
         statement: &str,
-        is_known: bool,
         cancel: Pin<&mut impl Future<Output = ()>>,
         progress: &mut impl FnMut(Progress),
     ) -> Result<Vec<String>, Ended> {
@@ -234,7 +232,7 @@ impl Client {
         let result = tokio::select! {
             // The result counts if both are ready.
             biased;
-            result = self.read(statement, is_known, &operation, progress) => result,
+            result = self.read(statement, &operation, progress) => result,
             () = cancel => {
                 let confirmed = self.interrupt(&operation).await;
                 Err(Ended::Failed(SparkError::Cancelled { confirmed }))
@@ -270,13 +268,12 @@ impl Client {
     async fn read(
         &self,
         statement: &str,
-        is_known: bool,
         operation: &Operation,
         progress: &mut impl FnMut(Progress),
     ) -> Result<Vec<String>, Ended> {
         let mut reading = Reading { operation, reply: Reply::default(), progress };
         let mut next = Next::Execute;
-        let (mut failures, mut silences, mut has_answered) = (0, 0, is_known);
+        let (mut failures, mut silences, mut has_answered) = (0, 0, false);
         loop {
             let (known, start) = (reading.reply.messages, Instant::now());
             let ended = match next {
@@ -347,15 +344,12 @@ impl Client {
         {
             return Ok(Next::Execute);
         }
-        // The last two are what a server says about running statements when it is stopped.
         let lost = [
             "OPERATION_NOT_FOUND",
             "OPERATION_ABANDONED",
             "SESSION_NOT_FOUND",
             "SESSION_CHANGED",
             "SESSION_CLOSED",
-            "SparkContext was shut down",
-            "stopped SparkContext",
         ];
         if lost.iter().any(|class| is(class)) {
             return Err(Ended::Lost(self.shown(message)));
