@@ -271,7 +271,9 @@ async fn server_restarted(world: &World) {
 /// The statement does not go on, on the cluster (marimo-team/marimo#3494).
 async fn interrupted(world: &World) {
     // Ends when no executor reads its output any more.
-    world.worker("mkdir \"$MARKER\" 2>/dev/null; for i in {1..3000}; do echo || exit; sleep 0.2; done");
+    world.worker(
+        "mkdir \"$MARKER\" 2>/dev/null; for i in {1..3000}; do echo || exit; sleep 0.2; done",
+    );
     let there = world.on_spark(&hourly()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
     let there = there.expect("started");
     until("a worker has started", || world.marker().exists()).await;
