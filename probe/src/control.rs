@@ -243,8 +243,6 @@ impl RunningProbe {
             }
             Request::MaintenanceEnd { name, by } => {
                 self.maintenance.end(&name)?;
-                // Its end is on record, and its name free, before the response.
-                self.maintenance.turn(&self.recorder).await;
                 let by = by.unwrap_or_default();
                 tracing::info!(maintenance = %name, %by, "maintenance ended on request");
                 Response::MaintenanceEnded(MaintenanceEnded { ended: name })
@@ -480,6 +478,9 @@ fn monitor_report(monitor: &Monitor, state: Option<&State>) -> MonitorReport {
             round_trip_error_ms: last.round_trip_error.map(Micros::as_millis_f64),
             round_trip_likely_error_ms: last.round_trip_likely_error.map(Micros::as_millis_f64),
             placement: last.placement.map(|place| place.as_str().to_owned()),
+            spf: last.spf.clone(),
+            dkim: last.dkim.clone(),
+            dmarc: last.dmarc.clone(),
         }),
         last_good: time(state.and_then(|state| state.last_ok)),
         failures: state.map_or(0, |state| state.failures),

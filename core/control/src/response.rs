@@ -312,6 +312,12 @@ pub struct LastReport {
     pub round_trip_likely_error_ms: Option<f64>,
     /// Kind of the folder in which the mail was found, in the words of the lake.
     pub placement: Option<String>,
+    /// Result of SPF in the receiving system.
+    pub spf: Option<String>,
+    /// Result of DKIM in the receiving system.
+    pub dkim: Option<String>,
+    /// Result of DMARC in the receiving system.
+    pub dmarc: Option<String>,
 }
 
 /// An open alarm.

@@ -156,6 +156,9 @@ impl Found {
 
 #[cfg(test)]
 mod tests {
+    use mailqos_config::TlsVersion;
+    use mailqos_model::Placement;
+
     use super::*;
 
     const MINUTE: Micros = Micros::from_secs(60);
@@ -199,5 +202,67 @@ mod tests {
         assert_eq!((often.tests, often.alarms), (15, 1));
         let seldom = played(tests, rule(2), Some(Micros(MINUTE.0 * 5)));
         assert_eq!((seldom.tests, seldom.alarms), (3, 0));
+    }
+
+    /// Replays a month of hourly tests in which a provider files mail as spam from the tenth day
+    /// on, DKIM and with it DMARC fail on the 12th to the 14th, SPF fails for a day, and the SMTP
+    /// server falls back to TLS 1.1 for two hours.
+    fn month(rule: AlarmRule) -> (usize, Vec<i64>) {
+        const HOUR: Micros = Micros::from_secs(3600);
+        let monitor: MonitorId = "m".parse().expect("a name");
+        let mut replay = Replay::new(HOUR);
+        replay.add(&monitor, AlarmRule { after: 1, flapping: false, ..rule }, None);
+        let mut raised = Vec::new();
+        for hour in 0..30 * 24 {
+            let at = UtcMicros(hour * HOUR.0);
+            let day = hour / 24;
+            let mut sample = Sample::new(monitor.clone(), at, Outcome::Ok);
+            let result = |fails: bool| Some(if fails { "fail" } else { "pass" }.to_owned());
+            let is_junk = day >= 10;
+            sample.placement = Some(if is_junk { Placement::Junk } else { Placement::Inbox });
+            sample.dkim = result((12..15).contains(&day));
+            sample.dmarc = result((12..15).contains(&day));
+            sample.spf = result(day == 20);
+            let is_old = (500..502).contains(&hour);
+            sample.smtp_tls_version = Some(if is_old { "TLSv1.1" } else { "TLSv1.3" }.to_owned());
+            let before = replay.found[&monitor].alarms;
+            replay.play(&sample);
+            if replay.found[&monitor].alarms > before {
+                raised.push(hour);
+            }
+        }
+        let found = replay.end(UtcMicros(30 * 24 * HOUR.0)).remove(&monitor).expect("played");
+        // Failed conditions are alarms, but no outages.
+        assert_eq!((found.outages, found.missed), (0, 0));
+        (found.alarms, raised)
+    }
+
+    #[test]
+    fn conditions_of_deliverability_are_replayed_over_history() {
+        let verdict = |at: usize| {
+            let mut verdicts = [false; 3];
+            verdicts[at] = true;
+            AlarmRule { verdicts, ..AlarmRule::default() }
+        };
+        let junk = |text: &str| AlarmRule {
+            junk: Some(text.parse().expect("a rule")),
+            ..AlarmRule::default()
+        };
+        let tls = AlarmRule { tls: Some(TlsVersion::Tls12), ..AlarmRule::default() };
+        for (name, rule, expected) in [
+            ("none", AlarmRule::default(), vec![]),
+            ("spf", verdict(0), vec![20 * 24]),
+            ("dkim", verdict(1), vec![12 * 24]),
+            ("dmarc", verdict(2), vec![12 * 24]),
+            // 3 of 25 mails of a day, 13 of 25.
+            ("junk of 10 %", junk("10%/1d"), vec![10 * 24 + 2]),
+            ("junk of 50 %", junk("50%/1d"), vec![10 * 24 + 12]),
+            ("tls", tls, vec![500]),
+        ] {
+            assert_eq!(month(rule), (expected.len(), expected), "{name}");
+        }
+        let all = AlarmRule { verdicts: [true; 3], ..junk("10%/1d") };
+        // The alarm about the junk folder stays open, so the others raise none.
+        assert_eq!(month(all), (1, vec![10 * 24 + 2]));
     }
 }

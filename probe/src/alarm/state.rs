@@ -65,6 +65,15 @@ pub struct Last {
     /// Kind of the folder in which the mail was found.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub placement: Option<Placement>,
+    /// Result of SPF in the receiving system.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spf: Option<String>,
+    /// Result of DKIM in the receiving system.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dkim: Option<String>,
+    /// Result of DMARC in the receiving system.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dmarc: Option<String>,
 }
 
 /// The state of one monitor.
@@ -153,6 +162,9 @@ impl State {
             round_trip_error: sample.round_trip_error,
             round_trip_likely_error: sample.round_trip_likely_error,
             placement: sample.placement,
+            spf: sample.spf.clone(),
+            dkim: sample.dkim.clone(),
+            dmarc: sample.dmarc.clone(),
         });
         if sample.outcome == Outcome::NotTested && sample.excluded.is_none() {
             self.untested = self.untested.saturating_add(1);

@@ -9,6 +9,7 @@ mod check;
 mod discover;
 mod edit;
 mod init;
+mod last_mail;
 mod log;
 mod manage;
 mod manager;

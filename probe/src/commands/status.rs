@@ -13,7 +13,7 @@ use mailqos_model::{Micros, RoundTrip};
 use serde_json::Value;
 
 use super::{
-    Failure, Global,
+    Failure, Global, last_mail,
     terminal::{self, column, cut, width},
 };
 
@@ -584,6 +584,7 @@ fn remark(monitor: &MonitorReport, clock: &Clock<'_>) -> String {
     if monitor.failures > 0 && monitor.state != StateWord::Ok.as_str() {
         parts.push(format!("{} failed: {}", monitor.failures, text(&monitor.reason)));
     }
+    parts.extend(monitor.last.as_ref().map(last_mail::describe).filter(|text| !text.is_empty()));
     terminal::plain(&parts.join("; "))
 }
 
