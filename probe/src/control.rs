@@ -243,6 +243,8 @@ impl RunningProbe {
             }
             Request::MaintenanceEnd { name, by } => {
                 self.maintenance.end(&name)?;
+                // Its end is on record, and its name free, before the response.
+                self.maintenance.turn(&self.recorder).await;
                 let by = by.unwrap_or_default();
                 tracing::info!(maintenance = %name, %by, "maintenance ended on request");
                 Response::MaintenanceEnded(MaintenanceEnded { ended: name })
