@@ -181,6 +181,27 @@ fn groups_are_combined_to_the_same_bytes() {
 }
 
 #[test]
+fn service_levels_get_the_same_verdicts() {
+    let place = Place::new();
+    place.configure(
+        "[service_level.all]\navailability = \"99%\"\nuptime = \"99%\"\ndelivered_within = { \"30s\" = \"90%\" }\n\
+         inbox_placement = \"80%\"\npercentile = { round_trip = { p95 = \"45s\" } }\nperiod = \"month\"\n\
+         [service_level.group]\njudge = \"together\"\nmonitors = [\"m*\"]\navailability = \"97%\"\n\
+         percentile = { smtp_connect = { p99 = \"80ms\" } }\nperiod = \"week\"\n\
+         timezone = \"Europe/Oslo\"\n",
+    );
+    for format in ["table", "json", "csv"] {
+        place.compare(&["sla", "--format", format]);
+    }
+    place.compare(&["sla", "group", "--monitor", "m1", "--site", "oslo", "--format", "json"]);
+    // Without samples, there are no workers to ask.
+    let nothing = ["sla", "--from", "2020-01-01", "--to", "2020-01-02", "--format", "json"];
+    let here = place.run(&nothing);
+    let there = place.run(&[&nothing[..], &["--engine", "processes"]].concat());
+    assert!(here.status.success() && here.stdout == there.stdout);
+}
+
+#[test]
 fn the_configuration_selects_the_engine() {
     let place = Place::new();
     place.configure("[engine]\nkind = \"processes\"\nshards = 3\nworker = \"/nowhere\"\n");

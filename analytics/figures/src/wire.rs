@@ -32,6 +32,24 @@ pub(crate) mod shared_text {
     }
 }
 
+/// An optional site and monitor.
+pub(crate) mod site_and_monitor {
+    use super::{Arc, Deserialize as _, Deserializer, Serialize as _, Serializer};
+
+    type Pair = Option<(Arc<str>, Arc<str>)>;
+
+    pub(crate) fn serialize<S: Serializer>(pair: &Pair, serializer: S) -> Result<S::Ok, S::Error> {
+        pair.as_ref().map(|(site, monitor)| (&**site, &**monitor)).serialize(serializer)
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Pair, D::Error> {
+        let pair = Option::<(String, String)>::deserialize(deserializer)?;
+        Ok(pair.map(|(site, monitor)| (site.into(), monitor.into())))
+    }
+}
+
 /// Arrays of maps.
 pub(crate) mod arrays_of_pairs {
     use super::{BTreeMap, Deserialize, Deserializer, Serialize, Serializer};

@@ -14,8 +14,10 @@ use mailqos_figures::{
 use mailqos_model::{Micros, UtcMicros};
 
 use super::{
-    Failure, Global, print,
-    source::{SourceArgs, lake_failure, suggestion, weekday},
+    Failure, Global,
+    engine::EngineArgs,
+    print,
+    source::{SourceArgs, suggestion, weekday},
     table::{Cell, Format, Table, moment, per_cent, per_cent_beside},
 };
 
@@ -66,6 +68,9 @@ pub struct Args {
     #[arg(long)]
     skip_corrupt: bool,
 
+    #[command(flatten)]
+    engine: EngineArgs,
+
     /// Output format.
     #[arg(long, value_enum, default_value = "table")]
     format: Format,
@@ -99,6 +104,9 @@ pub fn run(args: &Args, global: &Global) -> Result<ExitCode, Failure> {
         Some(config) => config,
         None => global.load()?,
     };
+    // Workers read service levels from the same file.
+    source.config = Some(config.clone());
+    let engine = args.engine.engine(Some(&config.engine))?;
     let levels = levels(args.name.as_deref(), &config)?;
     let now = UtcMicros::now();
     let chosen = |site: &str, monitor: &str| {
@@ -112,10 +120,20 @@ pub fn run(args: &Args, global: &Global) -> Result<ExitCode, Failure> {
             periods.drain(..periods.len().saturating_sub(1));
         }
         for (period, until) in &periods {
-            reports.push(
-                service_level::judge(&source.lake, &config, (id, level), (period, *until), &chosen)
-                    .map_err(lake_failure)?,
-            );
+            let (own, when) = ((id, level), (period, *until));
+            reports.push(match &engine {
+                None => service_level::judge(&source.lake, &config, own, when, &chosen)?,
+                Some(engine) => service_level::judge_with(
+                    (&source.lake, &config),
+                    own,
+                    when,
+                    &chosen,
+                    |task, query| {
+                        let asked = (task, query);
+                        engine.evidence(&source, (&config, own), asked, (period.to, *until))
+                    },
+                )?,
+            });
         }
     }
     // Without tests, the share spent is undefined, so the missing tests are reported.

@@ -92,12 +92,6 @@ pub struct Source {
 }
 
 impl Source {
-    /// Returns the configuration file, if access to the lake depends on it.
-    pub fn access_file(&self) -> Option<&Path> {
-        let config = self.config.as_ref().filter(|_| self.lake.traffic().is_some());
-        config.map(|config| config.file.as_path())
-    }
-
     /// Returns the shares that any objective promises. A different share must not be rounded to the
     /// same text.
     pub fn promises(&self) -> Vec<f64> {

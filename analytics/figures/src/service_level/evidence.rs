@@ -26,7 +26,7 @@ const DAYS_FOR_FORECAST: usize = 5;
 const DRAWS: usize = 1_000;
 
 /// Tests or time of a day, and the bad part.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 struct Tally {
     all: f64,
     bad: f64,
@@ -39,11 +39,22 @@ impl Tally {
     }
 }
 
+/// The values of a percentile.
+#[derive(Debug, Clone, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+struct Times {
+    #[serde(with = "crate::wire::counted")]
+    values: Vec<i64>,
+    /// Number of tests, with and without a value.
+    tests: u64,
+}
+
 /// Evidence for and against the objectives of a service level.
-#[derive(Debug, Clone)]
-pub(super) struct Evidence {
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Evidence {
+    #[serde(with = "crate::wire::site_and_monitor")]
     pub(super) monitor: Option<(Arc<str>, Arc<str>)>,
     /// The kind of the tests; `None` is `mail-qos`.
+    #[serde(with = "crate::wire::shared_text")]
     pub(super) kind: Option<Arc<str>>,
     monitors: usize,
     service: Micros,
@@ -59,8 +70,8 @@ pub(super) struct Evidence {
     tallies: Vec<Vec<Tally>>,
     /// By objective: the last 24 hours of service.
     last_day: Vec<Tally>,
-    /// By objective: the values of a percentile, and the number of tests.
-    values: Vec<(Vec<i64>, u64)>,
+    /// By objective: the values of a percentile.
+    times: Vec<Times>,
     /// The same as if declared maintenance had been planned; `None` if there is no difference.
     declared: Option<Box<Self>>,
 }
@@ -87,7 +98,7 @@ impl Evidence {
             days: service.days.iter().map(|(_, time)| *time).collect(),
             tallies: vec![vec![Tally::default(); service.days.len()]; targets],
             last_day: vec![Tally::default(); targets],
-            values: vec![(Vec::new(), 0); targets],
+            times: vec![Times::default(); targets],
             declared: None,
         }
     }
@@ -160,9 +171,9 @@ impl Evidence {
                     evidence.last_day[index].add(tally);
                 }
                 if let Some(metric) = metric {
-                    let (values, tests) = &mut evidence.values[index];
-                    *tests += 1;
-                    values.extend(series.metric(metric).get(*row).map(|value| value.0));
+                    let times = &mut evidence.times[index];
+                    times.tests += 1;
+                    times.values.extend(series.metric(metric).get(*row).map(|value| value.0));
                 }
             }
         }
@@ -199,9 +210,9 @@ impl Evidence {
         for (mine, theirs) in self.last_day.iter_mut().zip(other.last_day) {
             mine.add(theirs);
         }
-        for (mine, (values, tests)) in self.values.iter_mut().zip(other.values) {
-            mine.0.extend(values);
-            mine.1 += tests;
+        for (mine, theirs) in self.times.iter_mut().zip(other.times) {
+            mine.values.extend(theirs.values);
+            mine.tests += theirs.tests;
         }
     }
 
@@ -311,7 +322,7 @@ impl Evidence {
                 )
             }
             LevelTarget::Percentile { q, limit, metric } => {
-                let (values, tests) = &mut self.values[index];
+                let Times { values, tests } = &mut self.times[index];
                 let fits = |value: f64| value <= limit.0 as f64;
                 if *metric == Metric::RoundTrip.as_str() {
                     // A lost mail is slower than any delivered one.

@@ -16,9 +16,9 @@ use std::{
     sync::Arc,
 };
 
-use evidence::Evidence;
+pub use evidence::Evidence;
 use mailqos_config::{Config, Hours, LevelPeriod, LevelTarget, ServiceLevel};
-use mailqos_lake_tables::{Lake, LakeError, Metric, SeriesQuery};
+use mailqos_lake_tables::{Lake, LakeError, Metric, Series, SeriesQuery, SiteAndMonitor};
 use mailqos_model::{Micros, UtcMicros, words};
 use service::Service;
 
@@ -243,6 +243,54 @@ pub fn periods(level: &ServiceLevel, asked: &Period, now: UtcMicros) -> Vec<(Per
     found
 }
 
+/// A service level over one of its periods: what is asked about each series.
+#[derive(Debug, Clone)]
+pub struct Task<'a> {
+    config: &'a Config,
+    level: &'a ServiceLevel,
+    passed: Period,
+    service: Arc<Service>,
+}
+
+impl<'a> Task<'a> {
+    /// Prepares the evaluation of a period up to a moment.
+    pub fn new(
+        config: &'a Config,
+        level: &'a ServiceLevel,
+        period: &Period,
+        until: UtcMicros,
+    ) -> Self {
+        let passed = period.until(until).unwrap_or_else(|| period.clone());
+        Self { config, level, passed, service: Arc::new(Service::of(level, period, until)) }
+    }
+
+    /// Returns the evaluated part of the period.
+    pub fn passed(&self) -> &Period {
+        &self.passed
+    }
+
+    /// Returns the query for the samples of some monitors.
+    pub fn query(&self, known: &BTreeSet<SiteAndMonitor>) -> SeriesQuery {
+        let is_about_mails = |target: &LevelTarget| matches!(target, LevelTarget::Mails { .. });
+        SeriesQuery::new(self.passed.clone())
+            .sites(known.iter().map(|(site, _)| site.to_string()))
+            .monitors(known.iter().map(|(_, monitor)| monitor.to_string()))
+            .metrics(&metrics(self.level))
+            .receipts(self.level.targets.iter().any(is_about_mails))
+            .intervals(self.config)
+            .for_outages()
+    }
+
+    /// Returns the evidence in a series.
+    pub fn evidence(&self, series: &Series) -> Evidence {
+        let mut monitors = self.config.monitors.values();
+        let interval = monitors
+            .find(|monitor| monitor.id.as_str() == &*series.monitor)
+            .map(|monitor| monitor.test_interval);
+        Evidence::of(series, self.level, &self.passed, &self.service, interval)
+    }
+}
+
 /// Judges a service level over one of its periods, up to a moment.
 ///
 /// `chosen` selects monitors in addition to the level's own selection.
@@ -256,7 +304,23 @@ pub fn judge(
     (period, until): (&Period, UtcMicros),
     chosen: &dyn Fn(&str, &str) -> bool,
 ) -> Result<LevelReport, LakeError> {
-    let passed = period.until(until).unwrap_or_else(|| period.clone());
+    judge_with((lake, config), (id, level), (period, until), chosen, |task, query| {
+        lake.map(query, |series| task.evidence(series))
+    })
+}
+
+/// Judges a service level like [`judge`]; `gather` returns the evidence in the series of a query.
+///
+/// # Errors
+/// The lake can't be read, or `gather` failed.
+pub fn judge_with<E: From<LakeError>>(
+    (lake, config): (&Lake, &Config),
+    (id, level): (&str, &ServiceLevel),
+    (period, until): (&Period, UtcMicros),
+    chosen: &dyn Fn(&str, &str) -> bool,
+    gather: impl FnOnce(&Task<'_>, &SeriesQuery) -> Result<Vec<Evidence>, E>,
+) -> Result<LevelReport, E> {
+    let task = Task::new(config, level, period, until);
     let configured: BTreeSet<String> = config
         .select(&level.monitors)
         .map(|monitors| monitors.iter().map(|monitor| monitor.id.to_string()).collect())
@@ -269,38 +333,16 @@ pub fn judge(
             || level.monitors.iter().any(|pattern| mailqos_config::glob(pattern, monitor));
         at_site && named && chosen(site, monitor)
     };
-    let known: BTreeSet<_> = lake
-        .monitors(Some(passed.clone().into()))?
+    let known: BTreeSet<SiteAndMonitor> = lake
+        .monitors(Some(task.passed.clone().into()))?
         .into_iter()
         .filter(|(site, monitor)| belongs(site, monitor))
         .collect();
-    let hours = Arc::new(Service::of(level, period, until));
+    let hours = &task.service;
     let mut evidence: Vec<Evidence> = Vec::new();
     if !known.is_empty() {
-        let query = SeriesQuery::new(passed.clone())
-            .sites(known.iter().map(|(site, _)| site.to_string()))
-            .monitors(known.iter().map(|(_, monitor)| monitor.to_string()))
-            .metrics(&metrics(level))
-            .receipts(
-                level.targets.iter().any(|target| matches!(target, LevelTarget::Mails { .. })),
-            )
-            .intervals(config)
-            .for_outages();
-        evidence = lake
-            .map(&query, |series| {
-                let pair = (Arc::clone(&series.site), Arc::clone(&series.monitor));
-                known.contains(&pair).then(|| {
-                    let interval = config
-                        .monitors
-                        .values()
-                        .find(|monitor| monitor.id.as_str() == &*series.monitor)
-                        .map(|monitor| monitor.test_interval);
-                    Evidence::of(series, level, &passed, &hours, interval)
-                })
-            })?
-            .into_iter()
-            .flatten()
-            .collect();
+        evidence = gather(&task, &task.query(&known))?;
+        evidence.retain(|found| found.monitor.as_ref().is_some_and(|pair| known.contains(pair)));
     }
     // The objective also applies to a monitor without samples: nothing is known about it.
     for monitor in &configured {
@@ -310,7 +352,7 @@ pub fn judge(
             && belongs(site, monitor)
             && config.monitors.values().any(|m| m.enabled && m.id.as_str() == monitor)
         {
-            let mut nothing = Evidence::nothing(site, monitor, level, &hours);
+            let mut nothing = Evidence::nothing(site, monitor, level, hours);
             let name = config.monitors.get(monitor.as_str()).map(|monitor| monitor.kind.name());
             nothing.kind = name.filter(|name| *name != "mail-qos").map(Arc::from);
             evidence.push(nothing);

@@ -17,8 +17,11 @@ mod worker;
 
 use std::{path::PathBuf, time::Duration};
 
-use mailqos_config::{EngineKind, EngineOptions};
-use mailqos_figures::Period;
+use mailqos_config::{Config, EngineKind, EngineOptions, ServiceLevel};
+use mailqos_figures::{
+    Period,
+    service_level::{Evidence, Task},
+};
 use mailqos_lake_tables::{Lake, SeriesQuery};
 use mailqos_model::UtcMicros;
 
@@ -134,6 +137,31 @@ impl Engine {
         let kinds = answers.iter().any(|answer| answer.kinds);
         let sites = shards.into_iter().map(|shard| shard.site);
         Ok(Found { answers: sites.zip(answers).collect(), kinds })
+    }
+
+    /// Returns the evidence for and against a service level.
+    ///
+    /// # Errors
+    /// A worker failed, or its answer is incomplete; the lake can't be read.
+    pub(super) fn evidence(
+        &self,
+        source: &Source,
+        (config, (id, level)): (&Config, (&str, &ServiceLevel)),
+        (task, query): (&Task<'_>, &SeriesQuery),
+        (to, until): (UtcMicros, UtcMicros),
+    ) -> Result<Vec<Evidence>, Failure> {
+        let work = Work::Level {
+            id: id.to_owned(),
+            digest: shard::level_digest(config, level),
+            to,
+            until,
+        };
+        let found = self.ask(source, (query, task.passed()), until, work)?;
+        let evidence = found.items(&source.lake).filter_map(|item| match item {
+            Item::Evidence(evidence) => Some(*evidence),
+            _ => None,
+        });
+        Ok(evidence.collect())
     }
 
     /// Returns the question about the samples of a query.

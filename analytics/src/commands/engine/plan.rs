@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, path::Path};
 
 use mailqos_lake_tables::{LakeError, RowGroup, SeriesQuery};
 
-use super::shard::{PROTOCOL, Question, Shard};
+use super::shard::{PROTOCOL, Question, Shard, Work};
 use crate::commands::{Failure, source::Source};
 
 /// Most shards of a question.
@@ -41,7 +41,7 @@ pub(super) fn shards(
     let sites = source.lake.sites();
     let sites: Vec<_> = sites
         .iter()
-        .filter(|site| source.sites.is_empty() || source.sites.contains(&***site))
+        .filter(|site| query.sites.is_empty() || query.sites.contains(&***site))
         .collect();
     let count = size.asked.unwrap_or(size.workers * PER_WORKER).clamp(1, MAX_SHARDS);
     let per_site = count.div_ceil(sites.len().max(1));
@@ -58,7 +58,7 @@ pub(super) fn shards(
                 program: env!("CARGO_PKG_VERSION").to_owned(),
                 shard: shards.len(),
                 data: source.location.clone(),
-                config: source.access_file().map(absolute),
+                config: source.worker_file(&question.work).map(absolute),
                 site: site.to_string(),
                 from,
                 to,
@@ -78,6 +78,15 @@ pub(super) fn shards(
         }
     }
     Ok(shards)
+}
+
+impl Source {
+    /// Returns the configuration file, if workers need it.
+    fn worker_file(&self, work: &Work) -> Option<&Path> {
+        let is_needed = matches!(work, Work::Level { .. }) || self.lake.traffic().is_some();
+        let config = self.config.as_ref().filter(|_| is_needed);
+        config.map(|config| config.file.as_path())
+    }
 }
 
 /// Returns the path from the root: a worker may have another working folder.

@@ -6,14 +6,18 @@ use std::{
 };
 
 use jiff::civil::Weekday;
+use mailqos_base::hex;
+use mailqos_config::{Config, ServiceLevel};
 use mailqos_figures::{
     Calendar, Period, Unit,
     radix::{Parts, Span},
+    service_level::Evidence,
     stats::{FiguresQuery, PartialGroup, Row, Subject},
 };
 use mailqos_lake_tables::{Column, LakeError, Metric, SeriesQuery};
 use mailqos_model::{Micros, UtcMicros};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 
 use super::grouping::Grouping;
 use crate::commands::{Failure, table::Cell};
@@ -97,6 +101,18 @@ pub(in crate::commands) enum Work {
         /// Whether durations are written for people.
         long: bool,
     },
+    /// Evidence for and against a service level. The period of the question is the evaluated part
+    /// of a period of the level.
+    Level {
+        /// The service level, in the configuration.
+        id: String,
+        /// Digest of its definition, which must be the same everywhere.
+        digest: String,
+        /// End of the whole period.
+        to: UtcMicros,
+        /// End of the evaluated part.
+        until: UtcMicros,
+    },
     /// Figures of groups, with counted values: the first pass.
     Groups {
         /// The figures.
@@ -161,6 +177,8 @@ pub(in crate::commands) enum Item {
         /// One row per outage.
         rows: Vec<Vec<Cell>>,
     },
+    /// Evidence for and against a service level.
+    Evidence(Box<Evidence>),
     /// Monitors with samples in the period.
     Seen {
         /// Their names.
@@ -251,6 +269,15 @@ impl Work {
     }
 }
 
+/// Returns a digest of a service level and of the test intervals of monitors, on which its evidence
+/// depends.
+pub(super) fn level_digest(config: &Config, level: &ServiceLevel) -> String {
+    let intervals = config.monitors.values();
+    let intervals = intervals.map(|monitor| (monitor.id.as_str(), monitor.test_interval));
+    let definition = format!("{level:?} {:?}", intervals.collect::<Vec<_>>());
+    hex(&Sha256::digest(definition)[..16])
+}
+
 impl Figures {
     pub(super) fn of(query: &FiguresQuery) -> Self {
         Self {
@@ -326,7 +353,7 @@ impl Shard {
     ///
     /// # Errors
     /// The zone or the period does not exist.
-    pub(super) fn query(&self) -> Result<SeriesQuery, String> {
+    pub(super) fn query(&self, config: Option<&Config>) -> Result<SeriesQuery, String> {
         let question = &self.question;
         let query = SeriesQuery {
             context: question.context,
@@ -336,6 +363,10 @@ impl Shard {
             ..SeriesQuery::new(&question.period()?)
         };
         let query = query.sites([self.site.clone()]).monitors(self.monitors.iter().cloned());
+        let query = match (&question.work, config) {
+            (Work::Level { .. }, Some(config)) => query.intervals(config),
+            _ => query,
+        };
         Ok(query.range(self.from.as_deref(), self.to.as_deref()))
     }
 
@@ -354,5 +385,33 @@ impl Shard {
     pub(super) fn is_inside(&self, monitor: &str) -> bool {
         self.from.as_deref().is_none_or(|from| from <= monitor)
             && self.to.as_deref().is_none_or(|to| monitor < to)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Spark divides what a TRANSFORM script writes at tabs and line ends, drops what is after the
+    /// first column, and takes `\N` for null (https://github.com/apache/spark/pull/31010).
+    #[test]
+    fn a_line_is_one_column_of_one_row() {
+        let error = "tab\t, line\nend\r, \\N, nul\0, \u{2028}, déjà vu".to_owned();
+        let rows = vec![vec![Cell::Text(error), Cell::Text("\\N".to_owned())]];
+        let item = Item::Outages { empty: false, rows };
+        let line = Line { shard: 1, content: Content::Item(item) };
+        let text = serde_json::to_string(&line).expect("text");
+        assert!(!text.contains(|letter: char| letter.is_ascii_control()), "{text}");
+        assert_eq!(serde_json::from_str::<Line>(&text).expect("a line"), line);
+    }
+
+    #[test]
+    fn numbers_are_the_same_after_the_journey() {
+        for number in [0.1 + 0.2, -0.0, f64::MIN_POSITIVE, f64::MAX, 1.0 / 3.0, 5e-324] {
+            let cell = Cell::Number(number, 1);
+            let text = serde_json::to_string(&cell).expect("text");
+            let back: Cell = serde_json::from_str(&text).expect("a cell");
+            assert!(matches!(back, Cell::Number(value, 1) if value.to_bits() == number.to_bits()));
+        }
     }
 }

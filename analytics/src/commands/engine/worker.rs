@@ -12,13 +12,15 @@ use std::{
 };
 
 use mailqos_config::Config;
-use mailqos_figures::{Period, stats::FiguresQuery};
+use mailqos_figures::{Period, service_level::Task, stats::FiguresQuery};
 use mailqos_lake_tables::{Lake, LakeError, Series, SeriesQuery, parallel};
 
 use super::{
     grouping::Grouping,
     groups, outage_rows,
-    shard::{Asked, Content, End, Item, Line, PROTOCOL, Refusal, Shard, Work},
+    shard::{
+        Asked, Content, End, Item, Line, PROTOCOL, Question, Refusal, Shard, Work, level_digest,
+    },
     sparkline::sparkline,
 };
 use crate::commands::{Failure, lake};
@@ -118,21 +120,31 @@ impl From<LakeError> for Interrupted {
 }
 
 /// What is computed for each series, prepared once per shard.
-enum Prepared {
+enum Prepared<'a> {
     Figures(FiguresQuery, bool),
     Outages(Period, bool),
+    Level(Task<'a>),
     Groups(FiguresQuery, Grouping),
     Counts(FiguresQuery, Grouping, Vec<Asked>),
 }
 
-impl Prepared {
-    fn of(shard: &Shard) -> Result<Self, String> {
+impl<'a> Prepared<'a> {
+    fn of(shard: &Shard, config: Option<&'a Config>) -> Result<Self, String> {
         let question = &shard.question;
         Ok(match &question.work {
             Work::Figures { figures, line } => Self::Figures(figures.query(question)?, *line),
             Work::Outages { long } => {
                 let period = question.period()?;
                 Self::Outages(period.until(question.now).unwrap_or(period), *long)
+            }
+            Work::Level { id, digest, to, until } => {
+                let level = config
+                    .and_then(|config| Some((config, config.service_levels.get(id.as_str())?)));
+                let (config, level) = level.filter(|(config, level)| level_digest(config, level) == *digest).ok_or_else(|| {
+                    format!("its configuration defines the service level {id} differently; use the same file everywhere")
+                })?;
+                let whole = Question { to: *to, ..question.clone() }.period()?;
+                Self::Level(Task::new(config, level, &whole, *until))
             }
             Work::Groups { figures, groups } => {
                 Self::Groups(figures.query(question)?, groups.clone())
@@ -165,6 +177,10 @@ impl Prepared {
                 };
                 return lake.for_each(query, item, take);
             }
+            Self::Level(task) => {
+                let item = |series: &mut Series| Item::Evidence(Box::new(task.evidence(series)));
+                return lake.for_each(query, item, take);
+            }
             Self::Groups(question, groups) => groups::worker_groups(lake, query, question, groups)?,
             Self::Counts(question, groups, asked) => {
                 groups::worker_counts(lake, query, (question, groups), asked)?
@@ -195,8 +211,8 @@ fn answer(
     let left_out = shard.left_out.iter();
     let left_out = left_out.map(|(path, reason)| (lake.outer_path(path), reason.clone())).collect();
     let lake = lake.skip_corrupt(shard.skip_corrupt).without(&left_out);
-    let prepared = Prepared::of(shard).map_err(other)?;
-    let query = shard.query().map_err(other)?;
+    let prepared = Prepared::of(shard, config.as_ref()).map_err(other)?;
+    let query = shard.query(config.as_ref()).map_err(other)?;
     match series(&lake, &query, &prepared, write) {
         Ok(()) => Ok(()),
         Err(Interrupted::Failure(failure)) => Err(Unanswered::Failure(failure)),
@@ -210,7 +226,7 @@ fn answer(
 fn series(
     lake: &Lake,
     query: &SeriesQuery,
-    prepared: &Prepared,
+    prepared: &Prepared<'_>,
     write: &mut impl FnMut(Content) -> Result<(), Failure>,
 ) -> Result<(), Interrupted> {
     let before = lake.digest(query)?;
