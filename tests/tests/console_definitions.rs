@@ -527,3 +527,118 @@ async fn a_delivery_that_has_arrived_is_sent_again_after_a_confirmation() {
         assert_eq!(operator.post(here, &fields).status, 409, "{id}");
     }
 }
+
+/// Others' dashboards opened by their address (apache/superset#17913), and the names of others'
+/// projects were shown (obiba/opal#3798).
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restricted_administrator_changes_definitions_about_own_monitors_only() {
+    let (scene, _ftp) = scene(6).await;
+    let server = scene.serve();
+    let mut admin = server.administrator();
+    let targets = [("target", "shelf")];
+    for (name, monitors) in
+        [("mine", "tag:acme"), ("all", ""), ("theirs", "tag:borealis"), ("mixed", "m0000*")]
+    {
+        let mut fields = vec![("template", "trend"), ("monitor", monitors), ("period", "last-7d")];
+        fields.extend(targets);
+        save(&mut admin, name, &fields);
+    }
+    let text = "template = \"trend\"\nmonitors = [\"tag:acme\"]\nperiod = \"last-7d\"\n\n\
+        [[section]]\nkind = \"outages\"\nmonitors = [\"tag:borealis\"]\n";
+    std::fs::write(scene.setting.path("reports/sneaky.toml"), text).expect("written");
+    let mut own = server.user(&mut admin, "akim", "administrator", "acme");
+    let list = own.get("/reports/definitions");
+    assert!(list.body.contains("mine"), "{}", list.body);
+    for hidden in ["all", "theirs", "mixed", "sneaky", "none"] {
+        let path = format!("/reports/definitions/{hidden}");
+        assert!(!list.body.contains(&path), "{hidden}: {}", list.body);
+        assert_eq!(own.get(&path).status, 404, "{hidden}");
+        assert_eq!(own.get(&format!("/api/v1{path}")).status, 404, "{hidden}");
+    }
+    let here = "/reports/definitions/mine";
+    let file = scene.setting.path("reports/mine.toml");
+    let read = || std::fs::read_to_string(&file).expect("a file");
+    let version = field(&own.get(here).body, "version");
+    let mut fields = vec![
+        ("action", "save"),
+        ("version", version.as_str()),
+        ("title", "Ours"),
+        ("monitor", "tag:acme"),
+        ("period", "last-month"),
+        ("template", "top-bottom"),
+        ("target", "site"),
+    ];
+    let answer = own.send_form(here, here, &fields);
+    assert_eq!(answer.status, 303, "{}", answer.body);
+    let saved = read();
+    assert!(saved.contains("title = \"Ours\"") && saved.contains("last-month"), "{saved}");
+    assert!(saved.contains("\"trend\"") && saved.contains("shelf"), "{saved}");
+    assert!(!saved.contains("top-bottom") && !saved.contains("site"), "{saved}");
+    // Monitors of others can't be added, however they are named.
+    let version = field(&own.get(here).body, "version");
+    fields[1].1 = version.as_str();
+    for monitors in ["tag:borealis", "m0000*", "m00005", "object:mx1", "lyon/m00005", "*", ""] {
+        fields[3].1 = monitors;
+        let answer = own.send_form(here, here, &fields);
+        assert_eq!(answer.status, 422, "{monitors}: {}", answer.body);
+        assert!(!answer.body.contains("Porto"), "{}", answer.body);
+    }
+    for action in ["save-text", "section-add", "section-remove", "remove", "sections-own"] {
+        let fields =
+            [("action", action), ("version", version.as_str()), ("kind", "outages"), ("text", "x")];
+        assert_eq!(own.send_form(here, here, &fields).status, 404, "{action}");
+    }
+    assert_eq!(read(), saved);
+    assert_eq!(own.send_form(here, here, &[("action", "view")]).status, 303);
+}
+
+/// Sections in columns and per monitor are changed one by one, as all others are.
+#[tokio::test(flavor = "multi_thread")]
+async fn sections_in_others_are_changed_by_forms() {
+    let (scene, _ftp) = scene(3).await;
+    let server = scene.serve();
+    let mut admin = server.administrator();
+    let text =
+        "title = \"Nested\"\nperiod = \"last-7d\"\n\n# First.\n[[section]]\nkind = \"outages\"\n";
+    std::fs::create_dir_all(scene.setting.path("reports")).expect("a folder");
+    std::fs::write(scene.setting.path("reports/nested.toml"), text).expect("written");
+    let here = "/reports/definitions/nested";
+    let read =
+        || std::fs::read_to_string(scene.setting.path("reports/nested.toml")).expect("a file");
+    let mut change = |fields: &[(&str, &str)]| {
+        let version = field(&admin.get(here).body, "version");
+        let mut all = vec![("version", version.as_str())];
+        all.extend(fields);
+        let answer = admin.send_form(here, here, &all);
+        assert_eq!(answer.status, 303, "{fields:?}: {}", answer.body);
+    };
+    change(&[("action", "section-add"), ("kind", "columns")]);
+    change(&[("action", "section-add"), ("kind", "per-monitor")]);
+    change(&[("action", "section-add"), ("kind", "distribution"), ("parent", "1.column.0")]);
+    change(&[("action", "section-set"), ("section", "1.column.0.section.0"), ("o-limit", "3")]);
+    change(&[("action", "section-up"), ("section", "1.column.0.section.1")]);
+    change(&[("action", "section-add"), ("parent", "1")]);
+    change(&[("action", "section-add"), ("kind", "heading"), ("o-text", "Each"), ("parent", "2")]);
+    change(&[("action", "section-remove"), ("section", "1.column.2")]);
+    let saved = read();
+    assert!(saved.starts_with("title = \"Nested\"\n") && saved.contains("# First."), "{saved}");
+    let heads: Vec<&str> = saved.lines().filter(|line| line.starts_with("kind")).collect();
+    let kinds = [
+        "outages",
+        "columns",
+        "distribution",
+        "outages",
+        "alarms",
+        "per-monitor",
+        "availability-table",
+        "heading",
+    ];
+    assert_eq!(heads, kinds.map(|kind| format!("kind = \"{kind}\"")), "{saved}");
+    assert!(saved.contains("limit = 3"), "{saved}");
+    let page = admin.get(here).body;
+    for text in ["class=\"depth-2\"", "value=\"1.column.0.section.1\"", "Add a column"] {
+        assert!(page.contains(text), "{text}: {page}");
+    }
+    let page = admin.get(&format!("{here}?add=top&in=2")).body;
+    assert!(page.contains("name=\"parent\" value=\"2\""), "{page}");
+}

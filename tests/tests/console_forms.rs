@@ -446,3 +446,48 @@ fn reported_defects_of_other_forms_do_not_occur() {
     assert_eq!(config.monitors["m00001"].name, pasted.trim());
     assert!(file(&scene).contains("max_round_trip = \"35s\""), "{}", file(&scene));
 }
+
+/// Of two people who save the same object, the second sees the difference, field by field, and what
+/// was typed stays.
+#[test]
+fn the_second_of_two_people_sees_what_differs_in_an_object() {
+    let (scene, server, mut first) = start();
+    let mut second = server.user(&mut first, "berta", "administrator", "");
+    let object = |client: &mut Client| Form::of(&client.get("/objects/mx0"));
+    let mine = object(&mut first).with("object.name", "Annas");
+    let other = object(&mut second)
+        .with_all(&[("object.name", "Bertas"), ("object.address", "new.example.com")]);
+    assert_eq!(mine.send(&mut first, "/objects/mx0").status, 303);
+    let answer = other.send(&mut second, "/objects/mx0");
+    assert_eq!(answer.status, 409, "{}", answer.body);
+    for text in ["Annas", "Bertas", "mx0.example.com", "new.example.com", "#f-object-name"] {
+        assert!(answer.body.contains(text), "{text}: {}", answer.body);
+    }
+    assert!(file(&scene).contains("Annas") && !file(&scene).contains("Berta"));
+    let again = Form::of(&answer);
+    assert_eq!(again.get("object.address"), "new.example.com");
+    assert_eq!(again.send(&mut second, "/objects/mx0").status, 303);
+    assert!(file(&scene).contains("Bertas") && file(&scene).contains("new.example.com"));
+}
+
+/// Forms speak the language of the browser, up to the problems of their values.
+#[test]
+fn fields_and_problems_are_in_the_language_of_the_browser() {
+    let (_scene, _server, mut client) = start();
+    for (tag, about, problem) in [
+        ("de", "Die längste Laufzeit, die als gut gilt. Von 100ms bis 1d.", "ist nicht kürzer als"),
+        (
+            "sv",
+            "Den längsta leveranstiden som räknas som bra. Från 100ms till 1d.",
+            "är inte kortare än",
+        ),
+    ] {
+        client.headers = vec![("Accept-Language".to_owned(), tag.to_owned())];
+        let form = edit(&mut client, "m00001").with("check_interval", "5m");
+        let page = client.get("/monitors/lyon/m00001/edit").body;
+        assert!(page.contains(about) && !page.contains("<p class=\"hint\" lang=\"en\">"), "{page}");
+        let answer = send(&mut client, &form, "m00001");
+        assert_eq!(wrong_fields(&answer), ["check_interval"]);
+        assert!(answer.body.contains(problem), "{}", answer.body);
+    }
+}

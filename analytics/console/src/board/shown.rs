@@ -275,6 +275,7 @@ mod tests {
     fn viewer(tags: Option<&str>) -> Viewer {
         Viewer {
             name: "vera".to_owned(),
+            display: "Vera".to_owned(),
             role: Role::Viewer,
             tags: tags.map(|tag| BTreeSet::from([tag.to_owned()])),
             language: None,
