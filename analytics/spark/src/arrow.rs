@@ -1,6 +1,6 @@
 //! Decodes rows of a result: Arrow streams with one column of texts.
 
-use std::io::Cursor;
+use std::{io::Cursor, panic};
 
 use polars_arrow::{
     array::{Array, Utf8Array, Utf8ViewArray},
@@ -12,6 +12,12 @@ use polars_arrow::{
 /// # Errors
 /// The stream is damaged, or has other columns or nulls.
 pub(crate) fn texts(data: &[u8]) -> Result<Vec<String>, String> {
+    // polars-arrow 0.55 checks most of a stream, but unwraps some of its own errors, such as that of
+    // a batch whose list of columns is missing.
+    panic::catch_unwind(|| decode(data)).unwrap_or_else(|_| Err(damaged("its parts don't match")))
+}
+
+fn decode(data: &[u8]) -> Result<Vec<String>, String> {
     let mut reader = Cursor::new(data);
     let metadata = read_stream_metadata(&mut reader).map_err(damaged)?;
     if metadata.schema.len() != 1 {
