@@ -109,7 +109,7 @@ async fn a_monitor_is_created_step_by_step_and_its_first_sample_appears() {
     assert!(
         lines.iter().any(|line| line["html"]
             .as_str()
-            .is_some_and(|html| html.contains("The mail is sent"))),
+            .is_some_and(|html| html.contains("The mail was sent"))),
         "{lines:?}"
     );
     assert!(html(lines.len() - 1).contains("✓ ok: round trip"), "{lines:?}");

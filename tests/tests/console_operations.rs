@@ -186,7 +186,7 @@ async fn alarms_are_acknowledged_withdrawn_and_simulated_in_the_console() {
     );
     let before = scene.hooks.taken().len();
     let answer = alarms(&mut bert, "try", &[("list", "acme")]);
-    assert!(answer.status == 422 && answer.body.contains("no action list of this name"));
+    assert!(answer.status == 422 && answer.body.contains("no action list with this name"));
     assert!(!bert.get("/alarms").body.contains("acme"));
     assert_eq!(scene.hooks.taken().len(), before);
 
@@ -305,8 +305,8 @@ async fn maintenance_is_planned_ended_and_declared_in_the_console() {
     assert!(page.contains("fans") && page.contains("patches"), "{page}");
     assert!(!page.contains("disks") && !page.contains("mail1"), "{page}");
     for (window, words) in [
-        ("fans", "monitors that you don&#39;t see"),
-        ("disks", "no maintenance window of this name"),
+        ("fans", "monitors that you can&#39;t see"),
+        ("disks", "no maintenance window with this name"),
         ("patches", "in the configuration"),
     ] {
         let answer = maintenance(&mut bert, "end", &[("window", window)]);
