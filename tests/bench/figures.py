@@ -789,6 +789,9 @@ def main():
                 what = f"{zone.name} by {unit} of each {group}"
                 same(f"{what}: rows", [row["bucket"] for row in ours], [row["bucket"] for row in theirs])
                 for one, other in zip(ours, theirs):
+                    # These lakes have no columns about folders and verdicts; that their figures are right is tested with the
+                    # planted half year of tests/bench/tests/deliverability.rs.
+                    one.pop("deliverability")
                     same(f"{what} {other['site']} {other['monitor']} {other['bucket']}", one, other)
 
     # The contract's JSON is these keys in this order, and nothing else.

@@ -21,6 +21,7 @@ const PLACES: &[(&str, &[&str])] = &[
     ("file", &[""]),
     ("limits", &["limits"]),
     ("object_store", &["object_store"]),
+    ("engine", &["engine"]),
     ("console", &["console"]),
     ("console.oidc", &["console oidc"]),
     // It excludes `console.oidc`; the tests of its reader cover it.
@@ -29,6 +30,7 @@ const PLACES: &[(&str, &[&str])] = &[
     ("heartbeat", &["heartbeat"]),
     ("delivery", &["delivery"]),
     ("delivery.heartbeat", &["delivery heartbeat"]),
+    ("archive", &["archive"]),
     ("account", &["account probe", "account microsoft"]),
     ("account.oauth", &["account microsoft oauth", "account own oauth"]),
     ("object", &["object mail"]),
