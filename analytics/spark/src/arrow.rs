@@ -12,7 +12,7 @@ use polars_arrow::{
 /// # Errors
 /// The stream is damaged, or has other columns or nulls.
 pub(crate) fn texts(data: &[u8]) -> Result<Vec<String>, String> {
-    // polars-arrow 0.55 checks most of a stream, but unwraps some of its own errors, such as that of
+    // polars-arrow 0.55 checks most of a stream, but unwraps some errors, such as that of
     // a batch whose list of columns is missing.
     panic::catch_unwind(|| decode(data)).unwrap_or_else(|_| Err(damaged("its parts don't match")))
 }
