@@ -124,7 +124,8 @@ impl Outbox {
         private_folder(draft).map_err(failed(draft))?;
         let mut gone = Vec::new();
         for (index, file) in order.files.iter().enumerate() {
-            let bytes = find(file).and_then(|path| fs::read(path).ok());
+            let bytes =
+                find(file).and_then(|path| mailqos_base::files::read(&path, file.size).ok());
             let bytes = bytes.filter(|bytes| hex(&Sha256::digest(bytes)) == file.sha256);
             match bytes {
                 Some(bytes) => {
