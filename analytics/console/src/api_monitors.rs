@@ -299,7 +299,7 @@ fn new_draft(app: &App, viewer: &Viewer, wanted: &MonitorRequest) -> Result<Draf
     let mut kind = form::kinds().first().map_or("", |kind| kind).to_owned();
     if let Some(copied) = &wanted.copy {
         if !Scope::of(&config, viewer).monitors.contains(copied.as_str()) {
-            return Err(problem("copy", "There is no monitor of this id."));
+            return Err(problem("copy", "There is no monitor with this id."));
         }
         kind = kind_of(&config, copied);
         let edits = files(app, viewer)?;
@@ -308,7 +308,7 @@ fn new_draft(app: &App, viewer: &Viewer, wanted: &MonitorRequest) -> Result<Draf
     }
     if let Some(wanted) = &wanted.kind {
         if !form::kinds().contains(&wanted.as_str()) {
-            return Err(problem("kind", "There is no kind of this name."));
+            return Err(problem("kind", "There is no kind with this name."));
         }
         kind.clone_from(wanted);
     }

@@ -1,4 +1,4 @@
-//! Statements: started, read to the end over as many streams as that takes, cancelled and released.
+//! Starts statements, reads their results to the end over several streams, and cancels them.
 
 use std::{
     pin::{Pin, pin},

@@ -55,7 +55,7 @@ impl Reading<'_> {
                     self.found.extend(own.map(|field| (field.path.clone(), String::new())));
                 }
                 _ if is_table => self.problem(&path, "This key is a table."),
-                _ => self.problem(&path, "There is no key of this name, or it has no field."),
+                _ => self.problem(&path, "There is no key with this name, or it has no field."),
             }
         }
     }

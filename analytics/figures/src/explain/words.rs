@@ -9,8 +9,8 @@ pub fn usual_decimals(of: u64) -> usize {
     (of.max(1).ilog10() as usize).saturating_sub(2).clamp(1, 4)
 }
 
-/// Formats a share as a percentage with as many decimals as the number of tests supports: 100 tests
-/// resolve 1 %, 10,000 resolve 0.01 %. Less than all is never displayed as 100 %, and more than
+/// Formats a share as a percentage. The number of tests determines the decimals: 100 tests resolve
+/// 1 %, 10,000 resolve 0.01 %. Less than all is never displayed as 100 %, and more than
 /// none never as 0 %.
 pub fn per_cent(value: f64, of: u64) -> String {
     let mut decimals = usual_decimals(of);

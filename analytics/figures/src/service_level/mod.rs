@@ -243,7 +243,7 @@ pub fn periods(level: &ServiceLevel, asked: &Period, now: UtcMicros) -> Vec<(Per
     found
 }
 
-/// A service level over one of its periods: what is asked about each series.
+/// A service level over one of its periods, to be judged from each series.
 #[derive(Debug, Clone)]
 pub struct Task<'a> {
     config: &'a Config,

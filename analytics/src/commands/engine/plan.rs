@@ -146,7 +146,7 @@ fn at_row_groups(groups: &[RowGroup], parts: usize) -> Vec<String> {
     edges
 }
 
-/// Returns whether the parts decode at most half as many rows again as one part would.
+/// Returns whether the parts together decode at most 1.5 times the rows that a single part would.
 fn is_worth_it(groups: &[RowGroup], edges: &[String]) -> bool {
     let decoded = groups.iter().map(|group| {
         let parts = match &group.monitors {
